@@ -1,0 +1,3 @@
+"""Stepwell: durable Step Functions on your own Postgres."""
+
+__version__ = "0.1.0"
