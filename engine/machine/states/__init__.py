@@ -1,0 +1,1 @@
+"""What each state type does, one file each."""

@@ -1,0 +1,1 @@
+"""How data is read: paths, JSONata, intrinsic functions, templates and choice operators."""
