@@ -1,0 +1,389 @@
+"""From tokens to closures: what reads a document. Compiled once; nothing is parsed when a document is read.
+
+A walker is called with (node, document, results) and appends what it finds; each token is compiled around the walker
+of the tokens after it. Paths of plain names and indexes, nearly all there are, do without walkers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from stepwell.engine.errors import InvalidQueryError, JsonTextError, PathNotFoundError, QueryError
+from stepwell.engine.jsontypes import Json, write_text
+from stepwell.engine.query.jsonpath.filters import Predicate, Reader, compile_filter
+from stepwell.engine.query.jsonpath.functions import FUNCTIONS
+from stepwell.engine.query.jsonpath.parser import parse_path
+from stepwell.engine.query.jsonpath.tokens import (
+    Filter,
+    Function,
+    Index,
+    Literal,
+    ParsedPath,
+    Property,
+    Scan,
+    Slice,
+    Token,
+    Wildcard,
+    is_definite,
+)
+from stepwell.engine.query.values import kind_of
+
+Walker: TypeAlias = Callable[[Json, Json, list[Json]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What absence means. `lenient`: nothing at all, the rule of the States Language for paths that give lists.
+    `strict`: an error even below wildcards, the rule of existence tests in filters."""
+
+    depth: int
+    lenient: bool = False
+    strict: bool = False
+
+
+def compile_evaluator(path: ParsedPath) -> Callable[[Json], Json]:
+    """A reader of whole documents, with the States Language's rule: a list path over an absent property gives []."""
+    tokens = path.tokens
+    fast = _plain(tokens)
+    reader = _reader(path, _Rules(0, lenient=not path.definite))
+    if fast is None:
+        return lambda document: reader(document, document)
+    if not tokens:
+        return lambda document: document
+    names, all_names = fast
+    if all_names and len(names) <= 4:
+        return _by_names(names, reader)
+    return _by_steps(names, reader)
+
+
+def _plain(tokens: tuple[Token, ...]) -> tuple[list[str | int], bool] | None:
+    """The keys of a path made only of single names and indexes, and whether all are names."""
+    keys: list[str | int] = []
+    for token in tokens:
+        if isinstance(token, Property) and len(token.names) == 1:
+            keys.append(token.names[0])
+        elif isinstance(token, Index) and len(token.indexes) == 1:
+            keys.append(token.indexes[0])
+        else:
+            return None
+    return keys, all(isinstance(key, str) for key in keys)
+
+
+def _by_names(names: list[str | int], slow: Reader) -> Callable[[Json], Json]:
+    """Subscripting with a name succeeds on objects only, so a failure is all there is to check; `slow` explains it."""
+    a, b, c, d = (*names, *([""] * (4 - len(names))))
+
+    def one(document: Json) -> Json:
+        try:
+            return document[a]  # type: ignore[index, call-overload, no-any-return]
+        except (KeyError, TypeError):
+            return slow(document, document)
+
+    def two(document: Json) -> Json:
+        try:
+            return document[a][b]  # type: ignore[index, call-overload, no-any-return]
+        except (KeyError, TypeError):
+            return slow(document, document)
+
+    def three(document: Json) -> Json:
+        try:
+            return document[a][b][c]  # type: ignore[index, call-overload, no-any-return]
+        except (KeyError, TypeError):
+            return slow(document, document)
+
+    def four(document: Json) -> Json:
+        try:
+            return document[a][b][c][d]  # type: ignore[index, call-overload, no-any-return]
+        except (KeyError, TypeError):
+            return slow(document, document)
+
+    return (one, two, three, four)[len(names) - 1]
+
+
+def _by_steps(keys: list[str | int], slow: Reader) -> Callable[[Json], Json]:
+    steps = [(key, dict if isinstance(key, str) else list) for key in keys]
+
+    def read(document: Json) -> Json:
+        node = document
+        try:
+            for key, kind in steps:
+                if type(node) is not kind:
+                    return slow(document, document)
+                node = node[key]  # type: ignore[index, call-overload]
+        except (KeyError, IndexError):
+            return slow(document, document)
+        return node
+
+    return read
+
+
+def _reader(path: ParsedPath, rules: _Rules) -> Reader:
+    """Reads (node, document): the value of a definite path, the list of any other."""
+    walker = _chain(path.tokens, 0, "$", rules)
+    if not path.definite:
+
+        def many(node: Json, root: Json) -> Json:
+            found: list[Json] = []
+            walker(node, root, found)
+            return found
+
+        return many
+    message = f"No results for path: {path.normalized}"
+
+    def single(node: Json, root: Json) -> Json:
+        found: list[Json] = []
+        walker(node, root, found)
+        if not found:
+            raise PathNotFoundError(message)
+        return found[-1]
+
+    return single
+
+
+def _operand_compiler(depth: int) -> Callable[[str, bool], Reader]:
+    def compile_operand(text: str, strict: bool) -> Reader:
+        path = parse_path(text, depth + 1)
+        if not strict and len(path.tokens) == 1 and isinstance(path.tokens[0], Property) and path.current:
+            return _member(path.tokens[0].names[0]) if path.definite and len(path.tokens[0].names) == 1 else _of(path)
+        reader = _reader(path, _Rules(depth + 1, strict=strict))
+        if path.current:
+            return lambda item, root: reader(item, root)
+        return lambda item, root: reader(root, root)
+
+    def _of(path: ParsedPath) -> Reader:
+        return _reader(path, _Rules(depth + 1))
+
+    return compile_operand
+
+
+_ABSENT: Final = PathNotFoundError("The item has no such property.")
+
+
+def _member(name: str) -> Reader:
+    """`@.name`, the operand of nearly every filter."""
+
+    def read(item: Json, root: Json) -> Json:
+        if isinstance(item, dict) and name in item:
+            return item[name]
+        raise _ABSENT
+
+    return read
+
+
+def _found(node: Json, root: Json, found: list[Json]) -> None:
+    found.append(node)
+
+
+def _chain(tokens: tuple[Token, ...], position: int, where: str, rules: _Rules) -> Walker:
+    """The walker of the tokens from `position` on; `where` is the text of those before it."""
+    if position == len(tokens):
+        return _found
+    token = tokens[position]
+    definite = is_definite(tokens[:position]) and not _iterates(tokens[:position])
+    leaf = position == len(tokens) - 1
+    here = where + token.fragment
+    if isinstance(token, Scan):
+        return _scan(tokens, position, here, rules)
+    following = _chain(tokens, position + 1, here, rules)
+    match token:
+        case Property(names=names) if len(names) == 1:
+            return _one_property(token, names[0], following, (where, here, leaf, definite), rules)
+        case Property():
+            if leaf:
+                return _merged_properties(token, following, where, definite, rules)
+            single = Property(("",), token.quote)
+            branches = [
+                _one_property(single, name, following, (where, here, leaf, False), rules) for name in token.names
+            ]
+            return _all_of(branches)
+        case Index() | Slice():
+            return _positions(token, following, where, definite)
+        case Wildcard():
+            return _wildcard(following)
+        case Filter(criteria=criteria):
+            return _filter(compile_filter(criteria, _operand_compiler(rules.depth)), following, definite)
+        case Function():
+            return _function(token, following, rules)
+
+
+def _iterates(tokens: tuple[Token, ...]) -> bool:
+    return any(isinstance(token, Property) and len(token.names) > 1 for token in tokens)
+
+
+def _all_of(walkers: list[Walker]) -> Walker:
+    def walk(node: Json, root: Json, found: list[Json]) -> None:
+        for walker in walkers:
+            walker(node, root, found)
+
+    return walk
+
+
+def _no_object(token: Property, where: str, node: Json) -> PathNotFoundError:
+    return PathNotFoundError(
+        f"Expected to find an object with property {token.fragment} in path {where} but found '{kind_of(node)}'."
+    )
+
+
+def _one_property(
+    token: Property, name: str, following: Walker, place: tuple[str, str, bool, bool], rules: _Rules
+) -> Walker:
+    where, here, leaf, definite = place
+    # An absent leaf is no error here: a definite path then finds nothing at all and says so itself.
+    missing_is_error = rules.strict or (definite and not leaf and not rules.lenient)
+
+    def walk(node: Json, root: Json, found: list[Json]) -> None:
+        if isinstance(node, dict):
+            if name in node:
+                following(node[name], root, found)
+            elif missing_is_error:
+                raise PathNotFoundError(f"Missing property in path {here}")
+        elif definite:
+            raise _no_object(token, where, node)
+
+    return walk
+
+
+def _merged_properties(token: Property, following: Walker, where: str, definite: bool, rules: _Rules) -> Walker:
+    def walk(node: Json, root: Json, found: list[Json]) -> None:
+        if isinstance(node, dict):
+            if rules.strict and not all(name in node for name in token.names):
+                raise PathNotFoundError(f"Missing property in path {where}{token.fragment}")
+            following({name: node[name] for name in token.names if name in node}, root, found)
+        elif definite:
+            raise _no_object(token, where, node)
+
+    return walk
+
+
+def _positions(token: Index | Slice, following: Walker, where: str, definite: bool) -> Walker:
+    select = _indexes(token.indexes) if isinstance(token, Index) else _slice(token)
+
+    def walk(node: Json, root: Json, found: list[Json]) -> None:
+        if isinstance(node, list):
+            for item in select(node):
+                following(item, root, found)
+        elif definite:
+            raise PathNotFoundError(
+                f"The path {where} is null"
+                if node is None
+                else f"Filter: {token.fragment} can only be applied to arrays. Current context is: {_shown(node)}"
+            )
+
+    return walk
+
+
+def _shown(node: Json) -> str:
+    try:
+        return write_text(node)
+    except JsonTextError:
+        return kind_of(node)
+
+
+def _at(items: list[Json], index: int) -> list[Json]:
+    return [items[index]] if -len(items) <= index < len(items) else []
+
+
+def _indexes(indexes: tuple[int, ...]) -> Callable[[list[Json]], list[Json]]:
+    return lambda items: [item for index in indexes for item in _at(items, index)]
+
+
+def _slice(token: Slice) -> Callable[[list[Json]], list[Json]]:
+    start, stop = token.start, token.stop
+    if start is None:
+        return lambda items: items[:stop]
+    if stop is None:
+        return lambda items: items[start:]
+    # The dialect counts from `start` up to `stop` and reads negative positions from the end.
+    return lambda items: [
+        item for index in range(max(start, -len(items)), min(stop, len(items))) for item in _at(items, index)
+    ]
+
+
+def _wildcard(following: Walker) -> Walker:
+    def walk(node: Json, root: Json, found: list[Json]) -> None:
+        if isinstance(node, dict):
+            for value in node.values():
+                following(value, root, found)
+        elif isinstance(node, list):
+            for value in node:
+                following(value, root, found)
+
+    return walk
+
+
+def _filter(predicate: Predicate, following: Walker, definite: bool) -> Walker:
+    def walk(node: Json, root: Json, found: list[Json]) -> None:
+        if isinstance(node, list):
+            for item in node:
+                if predicate(item, root):
+                    following(item, root, found)
+        elif isinstance(node, dict):
+            if predicate(node, root):
+                following(node, root, found)
+        elif definite:
+            raise QueryError(f"Filter: [?] can not be applied to primitives. Current context is: {_shown(node)}")
+
+    return walk
+
+
+def _scan(tokens: tuple[Token, ...], position: int, here: str, rules: _Rules) -> Walker:
+    following = _chain(tokens, position + 1, here, rules)
+    matches = _scan_test(tokens[position + 1], leaf=position + 2 == len(tokens), rules=rules)
+
+    def walk(node: Json, root: Json, found: list[Json]) -> None:
+        stack = [node]
+        while stack:
+            current = stack.pop()
+            if isinstance(current, dict):
+                members = list(current.values())
+            elif isinstance(current, list):
+                members = current
+            else:
+                continue
+            if matches(current, root):
+                following(current, root, found)
+            stack.extend(member for member in reversed(members) if isinstance(member, dict | list))
+
+    return walk
+
+
+def _scan_test(token: Token, *, leaf: bool, rules: _Rules) -> Predicate:
+    """Which nodes a scan offers to the token after it."""
+    match token:
+        case Property(names=names) if len(names) == 1 or leaf:
+            return lambda node, root: isinstance(node, dict) and all(name in node for name in names)
+        case Property():
+            return lambda node, root: isinstance(node, dict)
+        case Index() | Slice():
+            return lambda node, root: isinstance(node, list)
+        case Wildcard():
+            return lambda node, root: True
+        case Filter(criteria=criteria):
+            return compile_filter(criteria, _operand_compiler(rules.depth))
+        case _:
+            return lambda node, root: False
+
+
+def _function(token: Function, following: Walker, rules: _Rules) -> Walker:
+    function = FUNCTIONS.get(token.name)
+    if function is None:
+        raise InvalidQueryError(f"Function with name: {token.name} does not exist.")
+    arguments = [_argument(argument, token.name, rules) for argument in token.arguments]
+
+    def walk(node: Json, root: Json, found: list[Json]) -> None:
+        following(function(node, [argument(node, root) for argument in arguments]), root, found)
+
+    return walk
+
+
+def _argument(argument: ParsedPath | Literal, function: str, rules: _Rules) -> Reader:
+    if isinstance(argument, Literal):
+        value = argument.value
+        return lambda node, root: value
+    if function in ("length", "size"):
+        # length($..x) counts the members of what the path finds.
+        argument = ParsedPath((*argument.tokens, Wildcard()), argument.current)
+    reader = _reader(argument, _Rules(rules.depth + 1))
+    return reader if argument.current else lambda node, root: reader(root, root)

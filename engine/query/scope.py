@@ -1,0 +1,59 @@
+"""What an expression reads: the state's input (`$`), the variables (`$name`), the context object (`$$`) and chance.
+
+It must not know which state is running or who asks; one `Scope` is made for each field group a state evaluates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from stepwell.engine.clock import Entropy
+from stepwell.engine.jsontypes import Json
+
+_NO_VARIABLES: Final[Mapping[str, Json]] = MappingProxyType({})
+
+
+def _no_context() -> Json:
+    return {}
+
+
+class Scope:
+    """`input` is `$`, `variables` holds `$name` without the dollar, `context` is `$$`.
+
+    The context object is built by a factory, at most once and only when an expression asks, because most never do.
+    A scope is read-only to expressions except for `entropy`, whose draws follow the order of evaluation.
+    """
+
+    __slots__ = ("_context", "_factory", "entropy", "input", "variables")
+
+    def __init__(
+        self,
+        input: Json,  # noqa: A002 - the States Language's own word
+        *,
+        variables: Mapping[str, Json] = _NO_VARIABLES,
+        context: Callable[[], Json] = _no_context,
+        entropy: Entropy | None = None,
+    ) -> None:
+        self.input = input
+        self.variables = variables
+        self.entropy = Entropy(0) if entropy is None else entropy
+        self._factory: Callable[[], Json] | None = context
+        self._context: Json = None
+
+    @property
+    def context(self) -> Json:
+        """The context object, `$$`."""
+        if self._factory is not None:
+            self._context = self._factory()
+            self._factory = None
+        return self._context
+
+    def with_input(self, value: Json) -> Scope:
+        """The same variables, context and entropy around another input. The context is still built at most once."""
+        return Scope(value, variables=self.variables, context=lambda: self.context, entropy=self.entropy)
+
+
+Expression: TypeAlias = Callable[[Scope], Json]
+"""A compiled path, intrinsic call or template."""
