@@ -1,0 +1,58 @@
+"""The exception tree: everything Stepwell itself raises on purpose.
+
+::
+
+    StepwellError
+    ├── JsonTextError            text that is not (acceptable) JSON
+    ├── ConfigurationError       a setting, key or server that cannot be used as given
+    ├── QueryError               how data is read
+    │   ├── InvalidQueryError    a path, intrinsic or template that does not parse
+    │   └── PathNotFoundError    a definite path that leads nowhere
+    ├── DefinitionError          a state machine definition that is refused (carries diagnostics)
+    ├── StatesError              an error of the States Language: Retry and Catch can match it (states_errors)
+    ├── StoreError
+    │   ├── StoreUnavailableError    Postgres is away; nothing was written or nobody knows; ask again
+    │   └── NotOwnerError            another node owns the shard now
+    └── ServiceError             a use-case refuses a request; `code` is AWS's name for the reason (engine.service)
+
+A foreign exception is converted to one of these once, at the edge where it enters. The message of each is written for the
+person who reads it: what is wrong, where, what to do. Never a secret, never a stack trace.
+"""
+
+from __future__ import annotations
+
+
+class StepwellError(Exception):
+    """Root of the tree. `str(error)` is the message shown to users."""
+
+
+class JsonTextError(StepwellError):
+    """Text that is not JSON, is nested too deeply or holds characters JSON documents may not carry."""
+
+
+class ConfigurationError(StepwellError):
+    """A setting, key or server that cannot be used as it is given."""
+
+
+class QueryError(StepwellError):
+    """Data could not be read by a path, template or intrinsic function."""
+
+
+class InvalidQueryError(QueryError):
+    """A path, intrinsic function or payload template that does not parse."""
+
+
+class PathNotFoundError(QueryError):
+    """A definite path that leads to nothing in the document it was applied to."""
+
+
+class StoreError(StepwellError):
+    """The store could not do what was asked."""
+
+
+class StoreUnavailableError(StoreError):
+    """Postgres is away or cut the connection: nothing was written, or nobody knows. Asking again is safe."""
+
+
+class NotOwnerError(StoreError):
+    """Another engine node owns the shard now."""

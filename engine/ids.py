@@ -1,0 +1,111 @@
+"""Identifiers: how executions, tasks and ARNs are named, built and taken apart.
+
+An execution's key in the store is derived from its ARN, so that every node finds an execution's row and shard from its name
+alone, and two starts under one name meet at one row. It must not know the store.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from typing import Final, NamedTuple, NewType
+from uuid import UUID
+
+ExecutionId = NewType("ExecutionId", bytes)
+"""Sixteen bytes, the key of an execution."""
+
+SHARD_COUNT: Final = 256
+
+
+def execution_id(arn: str) -> ExecutionId:
+    """The key of the execution with this ARN."""
+    return ExecutionId(hashlib.blake2b(arn.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+
+
+def as_uuid(id: bytes) -> UUID:
+    """The key as Postgres keeps it."""
+    return UUID(bytes=id)
+
+
+def shard_of(id: bytes) -> int:
+    """The shard an execution belongs to, 0..255."""
+    return id[0]
+
+
+class TaskToken(NamedTuple):
+    """A task token taken apart. `secret` is what makes it an authority."""
+
+    execution: ExecutionId
+    task: int
+    secret: bytes
+
+
+def task_token(id: bytes, task: int, secret: bytes) -> str:
+    """The text of a task token."""
+    return base64.urlsafe_b64encode(id + task.to_bytes(4, "big") + secret).decode().rstrip("=")
+
+
+def parse_task_token(text: str) -> TaskToken | None:
+    """Take a token apart; None if it cannot be one of ours."""
+    try:
+        raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except (binascii.Error, UnicodeError, ValueError):
+        return None
+    if len(raw) != 36:
+        return None
+    return TaskToken(ExecutionId(raw[:16]), int.from_bytes(raw[16:20], "big"), raw[20:])
+
+
+def idempotency_key(id: bytes, entry: int, attempt: int) -> str:
+    """The same for every delivery of one attempt; another for a retry or redrive. Tells nothing about the token."""
+    return hashlib.blake2b(b"%d/%d" % (entry, attempt), digest_size=16, key=id).hexdigest()
+
+
+def step_id(id: bytes, entry: int) -> str:
+    """The same for all attempts at one entry of a state, over retries and redrives."""
+    return hashlib.blake2b(b"%d" % entry, digest_size=16, key=id).hexdigest()
+
+
+class StatesArn(NamedTuple):
+    """An ARN of the `states` service taken apart. `kind` is stateMachine, execution, express, activity or mapRun."""
+
+    partition: str
+    region: str
+    account: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"arn:{self.partition}:states:{self.region}:{self.account}:{self.kind}:{self.name}"
+
+
+_ARN: Final = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):states:(?P<region>[a-z0-9-]*):(?P<account>[0-9]{12}):"
+    r"(?P<kind>stateMachine|execution|express|activity|mapRun):(?P<name>.+)",
+    re.DOTALL,
+)
+
+
+def parse_arn(text: str) -> StatesArn | None:
+    """Take an ARN of the `states` service apart; None if it is none."""
+    match = _ARN.fullmatch(text)
+    return StatesArn(**match.groupdict()) if match else None
+
+
+def execution_arn(machine_arn: str, name: str) -> str:
+    """The ARN of a Standard execution. `machine_arn` may carry a version or alias, which an execution's ARN never does."""
+    parts = machine_arn.split(":")
+    parts[5] = "execution"
+    return ":".join([*parts[:7], name])
+
+
+_FORBIDDEN_IN_NAMES: Final = re.compile(
+    "[\\s<>{}\\[\\]?*\"#%\\\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff\U0010ffff]"
+)
+
+
+def valid_name(name: str) -> bool:
+    """Whether a state machine, execution or activity may bear this name (AWS's rule)."""
+    return 1 <= len(name) <= 80 and _FORBIDDEN_IN_NAMES.search(name) is None

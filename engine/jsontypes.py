@@ -1,0 +1,100 @@
+"""JSON values and their text: the `Json` alias, reading, writing, and `Document`, a value that knows its own text.
+
+The only importer of the JSON library (msgspec) for user data. It must not know what the data means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
+
+import msgspec
+
+from stepwell.engine.errors import JsonTextError
+
+Json: TypeAlias = "str | int | float | bool | None | Mapping[str, Json] | Sequence[Json]"
+"""User data. Values are shared freely between states and never mutated in place."""
+
+MAX_DEPTH: Final = 400
+"""Levels of nesting a document may have. Far above what people write, far below what recursion stands."""
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder()
+
+
+def read(text: str | bytes) -> Json:
+    """Parse JSON text. Raises `JsonTextError` for anything that is not one JSON value of acceptable depth."""
+    try:
+        return cast(Json, _decoder.decode(text))
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise JsonTextError(f"The text is not valid JSON: {error}.") from None
+    except RecursionError:
+        raise JsonTextError(f"The JSON text is nested too deeply; at most {MAX_DEPTH} levels are accepted.") from None
+
+
+def write(value: Json) -> bytes:
+    """Compact JSON text (UTF-8) of a value. Raises `JsonTextError` where a value has no JSON text."""
+    try:
+        return _encoder.encode(value)
+    except (UnicodeError, RecursionError, TypeError, ValueError) as error:
+        raise JsonTextError(f"The value cannot be written as JSON: {error}.") from None
+
+
+def write_text(value: Json) -> str:
+    """Compact JSON text of a value as `str`."""
+    return write(value).decode()
+
+
+class Document:
+    """A JSON value and its UTF-8 text; each is computed from the other at most once, when first asked for.
+
+    Data that passes through states untouched is therefore neither parsed nor written again, and its text keeps the
+    sender's own whitespace.
+    """
+
+    __slots__ = ("_text", "_value")
+
+    def __init__(self, value: Any = msgspec.UNSET, text: bytes | None = None) -> None:
+        self._value = value
+        self._text = text
+
+    @classmethod
+    def of(cls, value: Json) -> Document:
+        """A document for a value already parsed."""
+        return cls(value)
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Document:
+        """A document for text that comes from outside: parsed and checked at once. Raises `JsonTextError`."""
+        raw = text.encode() if isinstance(text, str) else bytes(text)
+        return cls(read(raw), raw)
+
+    @classmethod
+    def trusted(cls, text: bytes) -> Document:
+        """A document for text the engine itself wrote or checked; parsed only when its value is asked for."""
+        return cls(text=text)
+
+    @property
+    def value(self) -> Json:
+        """The parsed value. Never mutate it."""
+        if self._value is msgspec.UNSET:
+            self._value = _decoder.decode(cast(bytes, self._text))
+        return cast(Json, self._value)
+
+    @property
+    def text(self) -> bytes:
+        """The UTF-8 text. Raises `JsonTextError` for a computed value that has none."""
+        if self._text is None:
+            self._text = write(self._value)
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Document) and self.value == other.value
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Document({self.text[:80]!r})"
+
+
+EMPTY_OBJECT: Final = Document({}, b"{}")

@@ -1,0 +1,472 @@
+"""What the layers above the machine ask of each other, as protocols and the records they exchange.
+
+`store` and `runtime` fill them, `service` asks for them, `cli.assembly` puts them together; none of these imports another.
+Times are milliseconds since the Unix epoch. Ids are the sixteen bytes of `ids.ExecutionId`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from stepwell.engine.asl.resources import Resource
+from stepwell.engine.ids import ExecutionId, TaskToken
+from stepwell.engine.jsontypes import Document
+from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.events import TaskFailed, TaskSubmitted, TaskSucceeded
+from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.messages import Claim, ClaimAnswer, Outcome, WorkerReport
+
+# ---------------------------------------------------------------------------------------------------- state machines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineRecord:
+    """A state machine at its newest revision. `key` is the store's own number; `logging`... are JSON texts as given."""
+
+    key: int
+    arn: str
+    name: str
+    type: str
+    definition: str
+    role_arn: str
+    revision: int
+    revision_id: str | None
+    created_at: int
+    updated_at: int
+    status: str = "ACTIVE"
+    logging: str | None = None
+    tracing: str | None = None
+    encryption: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One revision of a definition: what an execution runs, whatever happens to the machine later."""
+
+    machine_key: int
+    revision: int
+    definition: str
+    role_arn: str
+    revision_id: str | None
+    updated_at: int
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T_co]):
+    """A page of a listing; `next` is the opaque position after it (None: it was the last)."""
+
+    items: Sequence[T_co]
+    next: str | None = None
+
+
+class MachineStore(Protocol):
+    """State machines and their revisions."""
+
+    async def create(self, record: MachineRecord) -> MachineRecord | None:
+        """Insert (its `key` is ignored and assigned); None if the ARN is taken."""
+
+    async def update(
+        self,
+        arn: str,
+        *,
+        definition: str | None,
+        role_arn: str | None,
+        logging: str | None,
+        tracing: str | None,
+        encryption: str | None,
+        revision_id: str,
+        now: int,
+    ) -> MachineRecord | None:
+        """Make a new revision; what is None stays as it is. None if there is no such machine."""
+
+    async def get(self, arn: str) -> MachineRecord | None:
+        """The machine with its newest revision."""
+
+    async def by_name(self, name: str) -> MachineRecord | None:
+        """The machine of that name in the default region and account, else the only one so named."""
+
+    async def revision(self, machine_key: int, revision: int) -> Revision | None:
+        """One revision."""
+
+    async def list(self, limit: int, after: str | None) -> Page[MachineRecord]:
+        """Machines by creation date."""
+
+    async def delete(self, arn: str) -> bool:
+        """Mark as deleted, free the name; running executions go on. False if there was none."""
+
+
+# -------------------------------------------------------------------------------------------------------- executions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionView:
+    """One execution as it stands in the store. `input` and `output` are set only when asked for."""
+
+    id: ExecutionId
+    arn: str
+    name: str
+    machine_arn: str
+    machine_name: str
+    machine_key: int
+    revision: int
+    status: Status
+    started_at: int
+    stopped_at: int | None = None
+    last_event: int = 0
+    error: str | None = None
+    cause: str | None = None
+    redrive_count: int = 0
+    redriven_at: int | None = None
+    trace_header: str | None = None
+    version_arn: str | None = None
+    alias_arn: str | None = None
+    input: Document | None = None
+    output: Document | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFilter:
+    """Which executions a listing shows."""
+
+    machine_arn: str | None = None
+    status: Status | None = None
+    started_after: int | None = None
+    started_before: int | None = None
+    name_prefix: str | None = None
+
+
+class ExecutionReader(Protocol):
+    """Reading executions from the store: what is committed, on any node."""
+
+    async def describe(self, id: ExecutionId, *, data: bool = True) -> ExecutionView | None:
+        """The execution, with input, output, error and cause when `data`."""
+
+    async def list(self, where: ExecutionFilter, limit: int, after: str | None) -> Page[ExecutionView]:
+        """Executions, newest first, without data."""
+
+    async def history(
+        self, id: ExecutionId, *, after: int = 0, limit: int = 100, reverse: bool = False
+    ) -> tuple[Sequence[tuple[int, HistoryEvent]], int] | None:
+        """Up to `limit` events with their ids, beginning after event `after` (before it, when `reverse` and `after`);
+        and the id of the last event there is. None if there is no such execution."""
+
+
+class DeadLetterStatus(StrEnum):
+    """What has become of a dead letter."""
+
+    OPEN = "OPEN"
+    REDRIVEN = "REDRIVEN"
+    DISCARDED = "DISCARDED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """What is kept of a run that ended badly. `kind` is `execution` or `delivery` (a task message that could not be delivered)."""
+
+    id: int
+    kind: str
+    execution: ExecutionId
+    execution_arn: str
+    machine_arn: str
+    machine_name: str
+    state: str | None
+    attempt: int
+    error: str | None
+    cause: str | None
+    input: Document | None
+    at: int
+    status: DeadLetterStatus = DeadLetterStatus.OPEN
+    closed_at: int | None = None
+    redrive_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterFilter:
+    """Which dead letters a listing shows; `error` matches the error name exactly."""
+
+    machine_arn: str | None = None
+    state: str | None = None
+    error: str | None = None
+    status: DeadLetterStatus | None = DeadLetterStatus.OPEN
+    after: int | None = None
+    before: int | None = None
+
+
+class DeadLetterStore(Protocol):
+    """Dead letters. They are written by the commit that ends an execution."""
+
+    async def list(self, where: DeadLetterFilter, limit: int, after: str | None) -> Page[DeadLetter]:
+        """Newest first, without input."""
+
+    async def get(self, id: int) -> DeadLetter | None:
+        """One, with its input."""
+
+    async def close(self, id: int, status: DeadLetterStatus, now: int) -> bool:
+        """Mark an open one as discarded or redriven; False if it is not open."""
+
+
+# ------------------------------------------------------------------------------------------------- asking the runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """A start that has been checked. `name` None means that one is made. `wait_ms`: see `StartAnswer.view`."""
+
+    machine: MachineRecord
+    input: Document
+    name: str | None = None
+    trace_header: str | None = None
+    version_arn: str | None = None
+    alias_arn: str | None = None
+
+
+class StartOutcome(StrEnum):
+    """What came of a start."""
+
+    STARTED = "STARTED"
+    EXISTS_SAME = "EXISTS_SAME"
+    """An execution of that name with the same input is running: the start is idempotent."""
+    EXISTS_OTHER = "EXISTS_OTHER"
+    """The name is taken by another input, or by an execution that has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartAnswer:
+    """The answer to a start, given only when it is durable."""
+
+    outcome: StartOutcome
+    id: ExecutionId
+    arn: str
+    name: str
+    started_at: int
+
+
+class CommandOutcome(StrEnum):
+    """What came of a stop, redrive, discard or other command, decided by one compare-and-set on the execution's row."""
+
+    DONE = "DONE"
+    NOT_FOUND = "NOT_FOUND"
+    NOT_ALLOWED = "NOT_ALLOWED"
+    """The execution is not in a status that allows it; `CommandAnswer.reason` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAnswer:
+    """The answer to a command. `at` is its moment (stop date, redrive date)."""
+
+    outcome: CommandOutcome
+    at: int = 0
+    reason: str | None = None
+
+
+class TaskAnswer(StrEnum):
+    """What came of reporting on a task."""
+
+    ACCEPTED = "ACCEPTED"
+    TIMED_OUT = "TIMED_OUT"
+    """The task was closed: timed out, finished, or its execution has ended."""
+    NOT_FOUND = "NOT_FOUND"
+    INVALID = "INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityTask:
+    """A task for an activity worker."""
+
+    token: str
+    input: Document
+
+
+class Runtime(Protocol):
+    """What the use-cases ask of the running engine, wherever the owner of the execution is.
+
+    All of these raise `StoreUnavailableError` when nothing was written or nobody knows; asking again is safe.
+    """
+
+    async def start(self, request: StartRequest) -> StartAnswer:
+        """Start an execution; answered when it is durable."""
+
+    async def wait(self, id: ExecutionId, timeout_ms: int) -> bool:
+        """Wait until an execution has ended; False if it has not by then."""
+
+    async def stop(self, id: ExecutionId, error: str | None, cause: str | None) -> CommandAnswer:
+        """Stop an execution. Stopping one that has ended is answered with DONE and its stop date."""
+
+    async def redrive(self, id: ExecutionId, client_token: str | None = None) -> CommandAnswer:
+        """Redrive an unsuccessful execution; `client_token` makes it idempotent."""
+
+    async def complete_task(self, token: TaskToken, output: Document) -> TaskAnswer:
+        """SendTaskSuccess; ACCEPTED only when it is durable."""
+
+    async def fail_task(self, token: TaskToken, error: str | None, cause: str | None) -> TaskAnswer:
+        """SendTaskFailure."""
+
+    async def heartbeat(self, token: TaskToken) -> TaskAnswer:
+        """SendTaskHeartbeat."""
+
+    async def next_activity_task(self, activity_arn: str, worker: str | None, wait_ms: int) -> ActivityTask | None:
+        """The next task of an activity, waiting up to `wait_ms` for one."""
+
+    async def claim(self, claim: Claim) -> ClaimAnswer:
+        """A worker wants to run a task it received."""
+
+    async def report_outcome(self, outcome: Outcome) -> TaskAnswer:
+        """A worker reports how a claimed task ended."""
+
+    async def report_worker(self, report: WorkerReport) -> None:
+        """A worker process is alive."""
+
+
+# ------------------------------------------------------------------------------------- activities, functions, secrets
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityRecord:
+    """An activity."""
+
+    arn: str
+    name: str
+    created_at: int
+
+
+class ActivityStore(Protocol):
+    """Activities."""
+
+    async def create(self, record: ActivityRecord) -> ActivityRecord:
+        """Insert, or answer the one that is there."""
+
+    async def get(self, arn: str) -> ActivityRecord | None: ...
+
+    async def list(self, limit: int, after: str | None) -> Page[ActivityRecord]: ...
+
+    async def delete(self, arn: str) -> bool: ...
+
+
+class FunctionKind(StrEnum):
+    """What a registered function is."""
+
+    PYTHON = "python"
+    """`module:callable`, run in a function host."""
+    CELERY = "celery"
+    """The name of a Celery task."""
+    HTTP = "http"
+    """A Lambda-compatible Invoke URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRecord:
+    """A function of the registry: `name` is what definitions say, `target` what is called."""
+
+    name: str
+    kind: FunctionKind
+    target: str
+    created_at: int = 0
+    options: str = "{}"
+
+
+class FunctionStore(Protocol):
+    """The function registry."""
+
+    async def put(self, record: FunctionRecord) -> None: ...
+
+    async def get(self, name: str) -> FunctionRecord | None: ...
+
+    async def list(self, limit: int, after: str | None) -> Page[FunctionRecord]: ...
+
+    async def delete(self, name: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRecord:
+    """A connection to an HTTP API: how to authenticate. `secret` is encrypted; `settings` is JSON text without secrets."""
+
+    arn: str
+    name: str
+    auth: str
+    settings: str
+    secret: bytes = field(repr=False)
+    created_at: int = 0
+
+
+class ConnectionStore(Protocol):
+    """Connections."""
+
+    async def put(self, record: ConnectionRecord) -> None: ...
+
+    async def get(self, name_or_arn: str) -> ConnectionRecord | None: ...
+
+    async def list(self, limit: int, after: str | None) -> Page[ConnectionRecord]: ...
+
+    async def delete(self, name: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyRecord:
+    """A bearer key (`hash` is SHA-256 of it, `secret` empty) or a SigV4 key pair (`id` is the access key id, `secret` encrypted)."""
+
+    id: str
+    name: str
+    hash: bytes = field(default=b"", repr=False)
+    secret: bytes = field(default=b"", repr=False)
+    created_at: int = 0
+
+
+class ApiKeyStore(Protocol):
+    """API keys."""
+
+    async def put(self, record: ApiKeyRecord) -> None: ...
+
+    async def by_hash(self, hash: bytes) -> ApiKeyRecord | None: ...
+
+    async def by_id(self, id: str) -> ApiKeyRecord | None: ...
+
+    async def list(self) -> Sequence[ApiKeyRecord]: ...
+
+    async def delete(self, id: str) -> bool: ...
+
+
+# ------------------------------------------------------------------------------------------------------------ targets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRequest:
+    """A task to be carried out by a target, after it is durable. `token` is set where the definition may use it."""
+
+    execution: ExecutionId
+    execution_arn: str
+    machine_name: str
+    task: int
+    state: str
+    attempt: int
+    delivery: int
+    resource: Resource
+    payload: Document
+    idempotency_key: str
+    step_id: str
+    timeout_seconds: int | None = None
+    heartbeat_seconds: int | None = None
+    traceparent: str | None = None
+
+
+TargetResult: TypeAlias = "TaskSucceeded | TaskFailed | TaskSubmitted | None"
+"""The outcome; or, for a task whose outcome comes back by another way, TaskSubmitted (it has history) or None."""
+
+
+class Target(Protocol):
+    """Whom a Task calls. A target never raises for what the user's side did wrong: that is a TaskFailed.
+
+    It may be called again for the same task (`delivery` counts): after a crash nobody knows how far the first call came.
+    """
+
+    async def perform(self, request: TaskRequest) -> TargetResult:
+        """Carry out one task."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
