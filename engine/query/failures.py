@@ -1,0 +1,61 @@
+"""The causes AWS gives when data cannot be read, one function each; all of them end an execution as recorded on AWS.
+
+The causes come without the words "An error occurred while executing the state '...' (entered at the event id #...). ":
+whoever knows the state and the event puts them in front of every `StatesError` that leaves a state's evaluation. This
+module must not know states.
+"""
+
+from __future__ import annotations
+
+from stepwell.engine.errors import JsonTextError
+from stepwell.engine.jsontypes import Json, write_text
+from stepwell.engine.states_errors import ErrorName, StatesError
+
+
+def _shown(value: Json) -> str:
+    try:
+        return write_text(value)
+    except JsonTextError:
+        return "<a value that has no JSON text>"
+
+
+def field_not_found(path: str, field: str, document: Json) -> StatesError:
+    """A definite path in a template field (`x.$`) or in ErrorPath, CausePath leads nowhere."""
+    return StatesError(
+        ErrorName.RUNTIME,
+        f"The JSONPath '{path}' specified for the field '{field}' could not be found in the input '{_shown(document)}'",
+    )
+
+
+def invalid_path(path: str, reason: str) -> StatesError:
+    """InputPath, OutputPath, ItemsPath, TimeoutSecondsPath and their like lead nowhere or cannot be applied."""
+    return StatesError(ErrorName.RUNTIME, f"Invalid path '{path}' : {reason}")
+
+
+def choice_value_missing(path: str) -> StatesError:
+    """A Choice rule's Variable, or the path it is compared with, leads nowhere."""
+    return StatesError(
+        ErrorName.RUNTIME,
+        f"Invalid path '{path}': The choice state's condition path references an invalid value.",
+    )
+
+
+def intrinsic_argument_not_found(call: str, path: str, document: Json) -> StatesError:
+    """A path given to an intrinsic function leads nowhere."""
+    return StatesError(
+        ErrorName.RUNTIME,
+        f"The function '{call}' had the following error: The JsonPath argument for the field '{path}' could not be "
+        f"found in the input '{_shown(document)}'",
+    )
+
+
+def intrinsic_failed(call: str, reason: str) -> StatesError:
+    """An intrinsic function refuses its arguments."""
+    return StatesError(ErrorName.INTRINSIC_FAILURE, f"The function '{call}' had the following error: {reason}")
+
+
+def result_path_mismatch(path: str, document: Json) -> StatesError:
+    """ResultPath points into something that can hold no such member."""
+    return StatesError(
+        ErrorName.RESULT_PATH_MATCH_FAILURE, f"Unable to apply ReferencePath {path} to input {_shown(document)}"
+    )
