@@ -12,7 +12,8 @@
     ├── StatesError              an error of the States Language: Retry and Catch can match it (states_errors)
     ├── StoreError
     │   ├── StoreUnavailableError    Postgres is away; nothing was written or nobody knows; ask again
-    │   └── NotOwnerError            another node owns the shard now
+    │   ├── NotOwnerError            another node owns the shard now
+    │   └── BadBatchError            something in a batch cannot be written as it is
     └── ServiceError             a use-case refuses a request; `code` is AWS's name for the reason (engine.service)
 
 A foreign exception is converted to one of these once, at the edge where it enters. The message of each is written for the
@@ -56,3 +57,7 @@ class StoreUnavailableError(StoreError):
 
 class NotOwnerError(StoreError):
     """Another engine node owns the shard now."""
+
+
+class BadBatchError(StoreError):
+    """An entry of a batch cannot be written as it is; nothing of the batch was."""

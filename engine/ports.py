@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeAlias, TypeVar
+from uuid import UUID
 
-from stepwell.engine.asl.resources import Resource
+from stepwell.engine.asl.resources import Resource, TargetKind
 from stepwell.engine.ids import ExecutionId, TaskToken
 from stepwell.engine.jsontypes import Document
-from stepwell.engine.machine.commands import Status
-from stepwell.engine.machine.events import TaskFailed, TaskSubmitted, TaskSucceeded
+from stepwell.engine.machine.commands import Status, TimerKind
+from stepwell.engine.machine.events import Event, TaskFailed, TaskSubmitted, TaskSucceeded
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome, WorkerReport
 
@@ -470,3 +471,207 @@ class Target(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+
+
+# ----------------------------------------------------------------------------------- what the runtime asks of the store
+
+
+@dataclass(slots=True, kw_only=True)
+class NewExecution:
+    """What is written once, when an execution begins."""
+
+    machine_key: int
+    revision: int
+    name: str
+    arn: str
+    started_at: int
+    trace_header: str | None = None
+    version_arn: str | None = None
+    alias_arn: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class NewTask:
+    """A task row to write: READY, to be dispatched once the commit is known."""
+
+    task: int
+    kind: TargetKind
+    resource: str
+    scheduled_event: int
+    attempt: int
+    secret: bytes
+    state: str
+    entry: int
+    heartbeat_seconds: int | None
+    timeout_seconds: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class NewDeadLetter:
+    """A dead letter to write with the commit that ends an execution badly."""
+
+    kind: str
+    state: str | None
+    attempt: int
+    error: str | None
+    cause: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class CommitEntry:
+    """All that one step writes for one execution. `rev` is the revision it was computed from (0: the execution is new).
+
+    `tasks_closed` are (task, outcome known): a task whose row holds an outcome the step does not know of makes the whole
+    entry void. `timers` are (timer, due_at, kind, task).
+    """
+
+    id: ExecutionId
+    shard: int
+    rev: int
+    new: NewExecution | None
+    status: Status
+    stopped_at: int | None
+    first_event: int
+    last_event: int
+    chunk: bytes
+    full_snapshot: bool
+    redrive_count: int
+    redriven_at: int | None
+    redrive_token: str | None = None
+    tasks_new: list[NewTask] = field(default_factory=list)
+    tasks_closed: list[tuple[int, bool]] = field(default_factory=list)
+    tasks_started: list[tuple[int, str | None]] = field(default_factory=list)
+    timers_new: list[tuple[int, int, TimerKind, int | None]] = field(default_factory=list)
+    timers_gone: list[int] = field(default_factory=list)
+    inbox_gone: list[int] = field(default_factory=list)
+    dead_letter: NewDeadLetter | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredExecution:
+    """An execution as `load` finds it: its row, the chunks from the last full snapshot on, and the first chunk."""
+
+    id: ExecutionId
+    rev: int
+    status: Status
+    machine_key: int
+    revision: int
+    machine_arn: str
+    machine_name: str
+    name: str
+    arn: str
+    started_at: int
+    stopped_at: int | None
+    last_event: int
+    redrive_count: int
+    redriven_at: int | None
+    redrive_token: str | None
+    trace_header: str | None
+    version_arn: str | None
+    alias_arn: str | None
+    chunks: Sequence[bytes]
+    first_chunk: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTaskRow:
+    """A task row: what is needed to dispatch it again."""
+
+    execution: ExecutionId
+    task: int
+    kind: TargetKind
+    started: bool
+    resource: str
+    scheduled_event: int
+    attempt: int
+    delivery: int
+    secret: bytes
+    state: str
+    entry: int
+    worker: str | None
+    heartbeat_seconds: int | None
+    timeout_seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """Something that happened to an execution, made durable by a node that does not own it."""
+
+    id: int
+    execution: ExecutionId
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A live engine node."""
+
+    incarnation: UUID
+    address: str | None
+
+
+class RuntimeStore(Protocol):
+    """The durable side of the runtime. All raise `StoreUnavailableError` when Postgres is away or the outcome is unknown."""
+
+    async def commit(self, node: UUID, entries: Sequence[CommitEntry]) -> set[ExecutionId]:
+        """Write steps in one transaction, fenced by shard ownership and revision. Returns the executions that were written.
+
+        Raises `BadBatchError` when an entry cannot be written as it is (the caller bisects).
+        """
+
+    async def load(self, id: ExecutionId) -> StoredExecution | None: ...
+
+    async def chunks_with(self, id: ExecutionId, events: Sequence[int]) -> Sequence[bytes]:
+        """The chunks that hold these history events."""
+
+    async def open_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]: ...
+
+    async def timers_due(self, shards: Sequence[int], until: int, limit: int) -> Sequence[tuple[ExecutionId, int, int]]:
+        """(execution, timer, due_at) of timers due before `until`, soonest first."""
+
+    async def inbox(self, shards: Sequence[int], limit: int) -> Sequence[InboxRow]: ...
+
+    async def post(self, execution: ExecutionId, event: Event) -> None:
+        """Put an event into an execution's inbox, for its owner."""
+
+    async def post_start(self, execution: ExecutionId, new: NewExecution, input: Document) -> bool:
+        """Write a new execution and its Started event for the owner; False if there is one already."""
+
+    async def post_outcome(self, execution: ExecutionId, task: int, secret: bytes, event: Event) -> TaskAnswer:
+        """Make the first outcome of a task durable, for its owner."""
+
+    async def post_claim(self, execution: ExecutionId, task: int, secret_hash: str, worker: str, name: str | None) -> bool:
+        """Claim a task for a worker, for its owner to know of."""
+
+    async def post_heartbeat(self, execution: ExecutionId, task: int, secret: bytes, now: int) -> TaskAnswer: ...
+
+    async def last_heartbeat(self, execution: ExecutionId, task: int) -> int: ...
+
+    async def take_activity_task(self, resource: str, worker: str | None) -> tuple[ExecutionId, int, bytes, int] | None:
+        """Hand out a READY task of an activity: (execution, task, secret, scheduled event)."""
+
+    async def requeue_tasks(self, tasks: Sequence[tuple[ExecutionId, int]]) -> None:
+        """Make STARTED tasks of dead workers READY again and count one delivery more."""
+
+    async def mark_sent(self, tasks: Sequence[tuple[ExecutionId, int]], now: int) -> None: ...
+
+    async def report_worker(self, report: WorkerReport, lease_seconds: int) -> None: ...
+
+    async def lost_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
+        """STARTED tasks whose worker's lease has expired."""
+
+    async def register_node(self, incarnation: UUID, address: str | None, ttl_ms: int) -> None: ...
+
+    async def renew_node(self, incarnation: UUID, ttl_ms: int) -> Sequence[NodeRow]:
+        """Renew the lease; returns the live nodes. Raises `NotOwnerError` if the lease had been lost and taken away."""
+
+    async def remove_node(self, incarnation: UUID) -> None: ...
+
+    async def take_shards(self, incarnation: UUID, most: int) -> Sequence[int]:
+        """Take up to `most` shards that nobody alive owns."""
+
+    async def owned_shards(self, incarnation: UUID) -> Sequence[int]: ...
+
+    async def release_shards(self, incarnation: UUID, shards: Sequence[int]) -> None: ...
+
+    async def shard_owners(self) -> dict[int, UUID]: ...
