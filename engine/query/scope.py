@@ -30,7 +30,7 @@ class Scope:
 
     def __init__(
         self,
-        input: Json,  # noqa: A002 - the States Language's own word
+        input: Json,
         *,
         variables: Mapping[str, Json] = _NO_VARIABLES,
         context: Callable[[], Json] = _no_context,

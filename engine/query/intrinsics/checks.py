@@ -9,8 +9,9 @@ from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.values import is_number, kind_of
 
 
-class Refusal(Exception):  # noqa: N818 - internal to this package: becomes States.IntrinsicFailure where calls are made
-    """An argument that the function cannot take; the message says which and why."""
+class Refusal(Exception):
+    """An argument that the function cannot take; the message says which and why. Becomes States.IntrinsicFailure where
+    the function is called, and never leaves this package."""
 
 
 def text(value: Json, what: str, longest: int | None = None) -> str:

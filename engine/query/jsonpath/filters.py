@@ -6,10 +6,11 @@ operand paths are evaluated is given by the caller, so that this module does not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from stepwell.engine.errors import InvalidQueryError, PathNotFoundError
+from stepwell.engine.errors import InvalidQueryError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonpath.literals import read_literal, skip_blanks
 from stepwell.engine.query.jsonpath.operators import OPERATORS, UNDEFINED, Operand
@@ -18,13 +19,14 @@ from stepwell.engine.query.jsonpath.patterns import compile_pattern
 
 Predicate: TypeAlias = Callable[[Json, Json], bool]
 Reader: TypeAlias = Callable[[Json, Json], Json]
-"""From (item, document) to a value; raises `PathNotFoundError`."""
+"""From (item, document) to a value; raises `PathNotFoundError` or gives `UNDEFINED`."""
 CompilePath: TypeAlias = Callable[[str, bool], Reader]
 """From path text and whether absent properties are errors even in lists (the rule of existence tests) to a reader."""
 
 MAX_DEPTH: Final = 20
 """Levels of parentheses and negations in one filter."""
 
+_WORD: Final = re.compile(r"[^\W\d]\w*")
 _RELATIONAL: Final = frozenset("<>=~!")
 
 
@@ -129,6 +131,10 @@ class _FilterParser:
             return _value_of(self.compile_path(path, False)), path
         if char == "/":
             return self.read_pattern(), None
+        word = _WORD.match(self.text, self.position)
+        if word is not None and word[0] not in ("true", "false", "null"):
+            self.position = word.end()
+            return _unquoted(word[0]), None
         value, self.position = read_literal(self.text, self.position)
         return Operand(constant=value), None
 
@@ -160,6 +166,15 @@ class _FilterParser:
         pattern = compile_pattern(self.text[self.position + 1 : end], self.text[end + 1 : flags])
         self.position = flags
         return Operand(pattern=pattern)
+
+
+def _unquoted(word: str) -> Operand:
+    """Published definitions hold such words and are accepted on AWS; only evaluating them fails."""
+
+    def read(item: Json, root: Json) -> Json:
+        raise QueryError(f"The word {word} in a filter is no value; a string is written in quotes, '{word}'")
+
+    return Operand(read=read)
 
 
 def _existence(reader: Reader, *, expected: bool) -> Predicate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from stepwell.engine.errors import QueryError
 from stepwell.engine.jsontypes import Json
@@ -74,7 +74,7 @@ def _item(model: Json, position: int) -> Json:
     if not isinstance(model, list) or not model:
         raise QueryError("Aggregation function attempted to calculate value using empty array")
     try:
-        return model[position]
+        return cast(Json, model[position])
     except IndexError:
         raise QueryError(f"Target index:{position} larger than object count:{len(model)}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
@@ -108,10 +109,10 @@ _TESTS: Final[dict[str, Test]] = {
     "!=": lambda left, right: not equal(left, right),
     "===": lambda left, right: _same_type(left, right) and equal(left, right),
     "!==": lambda left, right: not (_same_type(left, right) and equal(left, right)),
-    "<": _ordered(lambda left, right: left < right),
-    "<=": _ordered(lambda left, right: left <= right),
-    ">": _ordered(lambda left, right: left > right),
-    ">=": _ordered(lambda left, right: left >= right),
+    "<": _ordered(operator.lt),
+    "<=": _ordered(operator.le),
+    ">": _ordered(operator.gt),
+    ">=": _ordered(operator.ge),
     "in": _among,
     "nin": lambda left, right: not _among(left, right),
     "contains": _contains,

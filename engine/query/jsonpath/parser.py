@@ -274,4 +274,3 @@ def split_arguments(text: str) -> list[str]:
         position += 1
     parts.append(text[start:])
     return parts
-

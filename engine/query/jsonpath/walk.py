@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from stepwell.engine.errors import InvalidQueryError, JsonTextError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json, write_text
 from stepwell.engine.query.jsonpath.filters import Predicate, Reader, compile_filter
 from stepwell.engine.query.jsonpath.functions import FUNCTIONS
+from stepwell.engine.query.jsonpath.operators import UNDEFINED
 from stepwell.engine.query.jsonpath.parser import parse_path
 from stepwell.engine.query.jsonpath.tokens import (
     Filter,
@@ -47,15 +48,18 @@ def compile_evaluator(path: ParsedPath) -> Callable[[Json], Json]:
     """A reader of whole documents, with the States Language's rule: a list path over an absent property gives []."""
     tokens = path.tokens
     fast = _plain(tokens)
-    reader = _reader(path, _Rules(0, lenient=not path.definite))
     if fast is None:
+        reader = _reader(path, _Rules(0, lenient=not path.definite))
         return lambda document: reader(document, document)
     if not tokens:
         return lambda document: document
+
+    def explain(document: Json) -> Json:
+        # Compiled only when it is needed, to raise the error that says where the path broke off.
+        return _reader(path, _Rules(0))(document, document)
+
     names, all_names = fast
-    if all_names and len(names) <= 4:
-        return _by_names(names, reader)
-    return _by_steps(names, reader)
+    return _by_names(names, explain) if all_names and len(names) <= 4 else _by_steps(names, explain)
 
 
 def _plain(tokens: tuple[Token, ...]) -> tuple[list[str | int], bool] | None:
@@ -71,50 +75,50 @@ def _plain(tokens: tuple[Token, ...]) -> tuple[list[str | int], bool] | None:
     return keys, all(isinstance(key, str) for key in keys)
 
 
-def _by_names(names: list[str | int], slow: Reader) -> Callable[[Json], Json]:
+def _by_names(names: list[Any], slow: Callable[[Json], Json]) -> Callable[[Json], Json]:
     """Subscripting with a name succeeds on objects only, so a failure is all there is to check; `slow` explains it."""
-    a, b, c, d = (*names, *([""] * (4 - len(names))))
+    a, b, c, d = [*names, None, None, None][:4]
 
-    def one(document: Json) -> Json:
+    def one(document: Any) -> Json:
         try:
-            return document[a]  # type: ignore[index, call-overload, no-any-return]
+            return document[a]  # type: ignore[no-any-return]
         except (KeyError, TypeError):
-            return slow(document, document)
+            return slow(document)
 
-    def two(document: Json) -> Json:
+    def two(document: Any) -> Json:
         try:
-            return document[a][b]  # type: ignore[index, call-overload, no-any-return]
+            return document[a][b]  # type: ignore[no-any-return]
         except (KeyError, TypeError):
-            return slow(document, document)
+            return slow(document)
 
-    def three(document: Json) -> Json:
+    def three(document: Any) -> Json:
         try:
-            return document[a][b][c]  # type: ignore[index, call-overload, no-any-return]
+            return document[a][b][c]  # type: ignore[no-any-return]
         except (KeyError, TypeError):
-            return slow(document, document)
+            return slow(document)
 
-    def four(document: Json) -> Json:
+    def four(document: Any) -> Json:
         try:
-            return document[a][b][c][d]  # type: ignore[index, call-overload, no-any-return]
+            return document[a][b][c][d]  # type: ignore[no-any-return]
         except (KeyError, TypeError):
-            return slow(document, document)
+            return slow(document)
 
     return (one, two, three, four)[len(names) - 1]
 
 
-def _by_steps(keys: list[str | int], slow: Reader) -> Callable[[Json], Json]:
+def _by_steps(keys: list[Any], slow: Callable[[Json], Json]) -> Callable[[Json], Json]:
     steps = [(key, dict if isinstance(key, str) else list) for key in keys]
 
     def read(document: Json) -> Json:
-        node = document
+        node: Any = document
         try:
             for key, kind in steps:
                 if type(node) is not kind:
-                    return slow(document, document)
-                node = node[key]  # type: ignore[index, call-overload]
+                    return slow(document)
+                node = node[key]
         except (KeyError, IndexError):
-            return slow(document, document)
-        return node
+            return slow(document)
+        return cast(Json, node)
 
     return read
 
@@ -145,29 +149,24 @@ def _reader(path: ParsedPath, rules: _Rules) -> Reader:
 def _operand_compiler(depth: int) -> Callable[[str, bool], Reader]:
     def compile_operand(text: str, strict: bool) -> Reader:
         path = parse_path(text, depth + 1)
-        if not strict and len(path.tokens) == 1 and isinstance(path.tokens[0], Property) and path.current:
-            return _member(path.tokens[0].names[0]) if path.definite and len(path.tokens[0].names) == 1 else _of(path)
+        member = path.tokens[0] if path.current and len(path.tokens) == 1 else None
+        if isinstance(member, Property) and len(member.names) == 1:
+            return _member(member.names[0], strict=strict)
         reader = _reader(path, _Rules(depth + 1, strict=strict))
-        if path.current:
-            return lambda item, root: reader(item, root)
-        return lambda item, root: reader(root, root)
-
-    def _of(path: ParsedPath) -> Reader:
-        return _reader(path, _Rules(depth + 1))
+        return reader if path.current else lambda item, root: reader(root, root)
 
     return compile_operand
 
 
-_ABSENT: Final = PathNotFoundError("The item has no such property.")
-
-
-def _member(name: str) -> Reader:
-    """`@.name`, the operand of nearly every filter."""
+def _member(name: str, *, strict: bool) -> Reader:
+    """`@.name`, the operand of nearly every filter; only existence tests, the strict ones, want an exception."""
 
     def read(item: Json, root: Json) -> Json:
         if isinstance(item, dict) and name in item:
-            return item[name]
-        raise _ABSENT
+            return cast(Json, item[name])
+        if strict:
+            raise PathNotFoundError(f"No results for path: @['{name}']")
+        return UNDEFINED
 
     return read
 
@@ -232,6 +231,8 @@ def _one_property(
     where, here, leaf, definite = place
     # An absent leaf is no error here: a definite path then finds nothing at all and says so itself.
     missing_is_error = rules.strict or (definite and not leaf and not rules.lenient)
+    if leaf and not definite and not rules.strict:
+        return _last_property(name)
 
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         if isinstance(node, dict):
@@ -241,6 +242,16 @@ def _one_property(
                 raise PathNotFoundError(f"Missing property in path {here}")
         elif definite:
             raise _no_object(token, where, node)
+
+    return walk
+
+
+def _last_property(name: str) -> Walker:
+    """The commonest end of a list path, without a call for each item found."""
+
+    def walk(node: Json, root: Json, found: list[Json]) -> None:
+        if isinstance(node, dict) and name in node:
+            found.append(node[name])
 
     return walk
 
@@ -352,7 +363,9 @@ def _scan(tokens: tuple[Token, ...], position: int, here: str, rules: _Rules) ->
 def _scan_test(token: Token, *, leaf: bool, rules: _Rules) -> Predicate:
     """Which nodes a scan offers to the token after it."""
     match token:
-        case Property(names=names) if len(names) == 1 or leaf:
+        case Property(names=(name,)):
+            return lambda node, root: isinstance(node, dict) and name in node
+        case Property(names=names) if leaf:
             return lambda node, root: isinstance(node, dict) and all(name in node for name in names)
         case Property():
             return lambda node, root: isinstance(node, dict)
