@@ -68,6 +68,11 @@ def step_id(id: bytes, entry: int) -> str:
     return hashlib.blake2b(b"%d" % entry, digest_size=16, key=id).hexdigest()
 
 
+def claim_key(secret: bytes) -> str:
+    """What a worker shows to claim a task and report on it; derived one-way from the token's secret."""
+    return hashlib.blake2b(b"claim", digest_size=16, key=secret).hexdigest()
+
+
 class StatesArn(NamedTuple):
     """An ARN of the `states` service taken apart. `kind` is stateMachine, execution, express, activity or mapRun."""
 

@@ -1,0 +1,97 @@
+"""Rows turned into columns: a batch of steps as the arrays that `queries/commit.sql` takes.
+
+One pass over the entries; the order of the fields of `COLUMNS` is the order of the statement's parameters. Empty columns
+cost next to nothing, so one statement serves every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from stepwell.engine.ids import as_uuid
+from stepwell.engine.ports import CommitEntry
+from stepwell.engine.store.codes import STATUS_CODES, TARGET_CODES, TIMER_CODES, bucket_of
+
+
+class Columns:
+    """Collects the columns of one batch."""
+
+    def __init__(self, entries: Sequence[CommitEntry]) -> None:
+        self.shards: set[int] = set()
+        self.closing: list[tuple[UUID, int, bool, UUID | None]] = []
+        self.stepped: list[tuple[object, ...]] = []
+        self.begun: list[tuple[object, ...]] = []
+        self.chunks: list[tuple[object, ...]] = []
+        self.tasks_new: list[tuple[object, ...]] = []
+        self.tasks_closed: list[tuple[object, ...]] = []
+        self.tasks_started: list[tuple[object, ...]] = []
+        self.timers_new: list[tuple[object, ...]] = []
+        self.timers_gone: list[tuple[object, ...]] = []
+        self.inbox_gone: list[tuple[object, ...]] = []
+        self.letters: list[tuple[object, ...]] = []
+        for entry in sorted(entries, key=_key):
+            self._add(entry)
+
+    def _add(self, entry: CommitEntry) -> None:
+        id = as_uuid(entry.id)
+        self.shards.add(entry.shard)
+        status = STATUS_CODES[entry.status]
+        new = entry.new
+        if new is not None:
+            self.begun.append(
+                (
+                    id, entry.shard, status, entry.stopped_at, entry.last_event, new.machine_key, new.revision, new.name,
+                    new.arn, bucket_of(new.started_at), new.started_at, new.trace_header, new.version_arn, new.alias_arn,
+                )
+            )  # fmt: skip
+        else:
+            self.stepped.append(
+                (
+                    id, entry.shard, entry.rev, status, entry.stopped_at, entry.last_event, entry.full_snapshot,
+                    entry.redrive_count, entry.redriven_at, entry.redrive_token,
+                )
+            )  # fmt: skip
+        self.chunks.append((id, entry.first_event, entry.last_event, entry.chunk))
+        for task in entry.tasks_new:
+            self.tasks_new.append(
+                (
+                    id, task.task, TARGET_CODES[task.kind], task.resource, task.scheduled_event, task.attempt, task.secret,
+                    task.state, task.entry, task.heartbeat_seconds, task.timeout_seconds,
+                )
+            )  # fmt: skip
+        for number, known in entry.tasks_closed:
+            self.closing.append((id, number, known, None))
+            self.tasks_closed.append((id, number))
+        for number, worker in entry.tasks_started:
+            by = UUID(worker) if worker is not None else None
+            self.closing.append((id, number, True, by))
+            self.tasks_started.append((id, number, by))
+        for timer, due_at, kind, of_task in entry.timers_new:
+            self.timers_new.append((id, timer, due_at, TIMER_CODES[kind], of_task))
+        self.timers_gone.extend((id, timer) for timer in entry.timers_gone)
+        self.inbox_gone.extend((id, entry.shard, row) for row in entry.inbox_gone)
+        letter = entry.dead_letter
+        if letter is not None:
+            self.letters.append((letter.kind, id, letter.state, letter.attempt, letter.error, letter.cause))
+
+    def arguments(self, node: UUID, now: int) -> list[Any]:
+        """The parameters of `commit.sql`, in order."""
+        return [
+            sorted(self.shards), node,
+            *_turn(self.closing, 4), *_turn(self.stepped, 10), *_turn(self.begun, 14), *_turn(self.chunks, 4),
+            now,
+            *_turn(self.tasks_new, 11), *_turn(self.tasks_closed, 2), *_turn(self.tasks_started, 3),
+            *_turn(self.timers_new, 5), *_turn(self.timers_gone, 2), *_turn(self.inbox_gone, 3), *_turn(self.letters, 6),
+        ]  # fmt: skip
+
+
+def _key(entry: CommitEntry) -> bytes:
+    return entry.id
+
+
+def _turn(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    if not rows:
+        return [[] for _ in range(width)]
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,6 @@
+-- Tasks that were started by a worker whose lease has run out.
+SELECT t.execution_id, t.task, t.kind, t.status, t.resource, t.scheduled_event, t.attempt, t.delivery, t.secret, t.state,
+       t.entry, t.worker, t.heartbeat_seconds, t.timeout_seconds
+  FROM task t LEFT JOIN worker w ON w.incarnation = t.worker
+ WHERE t.worker IS NOT NULL AND t.shard = ANY ($1::smallint[]) AND t.outcome IS NULL
+   AND (w.expires_at < clock_timestamp() OR w.incarnation IS NULL AND t.started_at < $2)
