@@ -35,8 +35,11 @@ MAX_VARIABLE_BYTES: Final = 262_144
 MAX_EXECUTION_VARIABLES_BYTES: Final = 10_485_760
 """All variables of one execution together, as JSON. [G]"""
 
-MAX_SECONDS: Final = 99_999_999
-"""TimeoutSeconds, HeartbeatSeconds and Seconds of a state. [G]"""
+MAX_TASK_SECONDS: Final = 99_999_999
+"""TimeoutSeconds and HeartbeatSeconds of a Task. [G]"""
+
+MAX_WAIT_SECONDS: Final = 99_999_999
+"""Seconds of a Wait. [G]"""
 
 MAX_MACHINE_TIMEOUT_SECONDS: Final = 99_999_998
 """TimeoutSeconds of a state machine: less than 99,999,999. [ASL, by its linter]"""
@@ -67,10 +70,10 @@ MAX_DIAGNOSTICS: Final = 100
 MAX_PAYLOAD_BYTES: Final = 262_144
 """Input or output of an execution, a state or a task; beyond it States.DataLimitExceeded. [Q]"""
 
-MAX_ERROR_CHARS: Final = 256
+MAX_ERROR_LENGTH: Final = 256
 """The error name a task reports. [M]"""
 
-MAX_CAUSE_CHARS: Final = 32_768
+MAX_CAUSE_LENGTH: Final = 32_768
 """The cause a task reports. [M]"""
 
 MAX_REQUEST_BYTES: Final = 1_048_576

@@ -1,0 +1,103 @@
+"""Choice rules in JSONPath: what is wrong with one, and its condition as a closure.
+
+One Variable with one operator is `query.choice_operators`' part; And, Or, Not and where they may stand are this one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias, cast
+
+from stepwell.engine.asl import rules
+from stepwell.engine.asl.report import Place, Report
+from stepwell.engine.asl.states import QueryLanguage
+from stepwell.engine.jsontypes import Json
+from stepwell.engine.query.choice_operators import OPERATORS, compile_condition
+from stepwell.engine.query.scope import Scope
+
+Condition: TypeAlias = Callable[[Scope], bool]
+
+COMBINATORS: Final = ("And", "Or", "Not")
+_TOP_ONLY: Final = ("Next", "Assign")
+_JSONATA_ONLY: Final = ("Condition", "Output")
+
+
+def check_rule(report: Report, rule: Json, place: Place, *, top: bool = True) -> None:
+    """Note what is wrong with a choice rule; `top` for an entry of Choices, which alone may have Next and Assign."""
+    if not isinstance(rule, dict):
+        report.error(place, "Expected value of type Object")
+        return
+    operators = [key for key in rule if key in OPERATORS]
+    combinators = [key for key in COMBINATORS if key in rule]
+    _check_members(report, rule, place, top=top, comparison=not combinators)
+    if len(operators) + len(combinators) != 1:
+        found = ", ".join(combinators + operators) or "none"
+        report.error(
+            place,
+            f"A choice rule must have exactly one comparison operator or one of [And, Or, Not], found: {found}",
+        )
+        return
+    if combinators:
+        _check_combinator(report, rule[combinators[0]], (place, combinators[0]))
+        return
+    problem = OPERATORS[operators[0]].check(rule[operators[0]])
+    if problem is not None:
+        report.error((place, operators[0]), f"The value for the field '{operators[0]}' {problem}")
+
+
+def compile_rule(rule: Mapping[str, Json]) -> Condition:
+    """The condition of a rule that `check_rule` found nothing wrong with."""
+    if "And" in rule:
+        return _every(_compile_all(rule["And"]))
+    if "Or" in rule:
+        return _some(_compile_all(rule["Or"]))
+    if "Not" in rule:
+        inner = compile_rule(cast(Mapping[str, Json], rule["Not"]))
+        return lambda scope: not inner(scope)
+    operator = next(key for key in rule if key in OPERATORS)
+    return compile_condition(cast(str, rule["Variable"]), operator, rule[operator])
+
+
+def _check_members(report: Report, rule: Mapping[str, Json], place: Place, *, top: bool, comparison: bool) -> None:
+    for key, value in rule.items():
+        if key in OPERATORS or key in COMBINATORS:
+            continue
+        if key == "Variable" and comparison:
+            rules.check_variable(report, value, (place, key))
+        elif key == "Comment" or (key == "Next" and top):
+            rules.check_string(report, value, (place, key), QueryLanguage.JSONPATH)
+        elif key == "Assign" and top:
+            rules.check_assign(report, value, (place, key), QueryLanguage.JSONPATH)
+        elif key in _JSONATA_ONLY:
+            report.error(place, rules.wrong_language(key, QueryLanguage.JSONPATH))
+        else:
+            hint = "Only a rule directly in Choices may have it." if key in _TOP_ONLY else None
+            report.error(place, f"Field '{key}' is not supported", hint=hint)
+    if comparison and "Variable" not in rule:
+        report.error(place, "The field 'Variable' is required but was missing")
+    if top and "Next" not in rule:
+        report.error(place, "The field 'Next' is required but was missing")
+
+
+def _check_combinator(report: Report, operand: Json, place: tuple[Place, str]) -> None:
+    if place[1] == "Not":
+        check_rule(report, operand, place, top=False)
+    elif not isinstance(operand, list):
+        report.error(place, "Expected value of type Array")
+    elif not operand:
+        report.error(place, "Value cannot be empty")
+    else:
+        for index, inner in enumerate(operand):
+            check_rule(report, inner, (place, index), top=False)
+
+
+def _compile_all(operand: Json) -> tuple[Condition, ...]:
+    return tuple(compile_rule(cast(Mapping[str, Json], inner)) for inner in cast(Sequence[Json], operand))
+
+
+def _every(conditions: tuple[Condition, ...]) -> Condition:
+    return lambda scope: all(condition(scope) for condition in conditions)
+
+
+def _some(conditions: tuple[Condition, ...]) -> Condition:
+    return lambda scope: any(condition(scope) for condition in conditions)

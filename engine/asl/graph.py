@@ -1,0 +1,82 @@
+"""How the states of one container lead to each other: unknown targets, states nobody reaches, no way to the end.
+
+Reads the definition as JSON, because what is refused has no model. It must not know what a state does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.report import Place, Report
+from stepwell.engine.jsontypes import Json
+
+_FINAL_TYPES = frozenset({"Succeed", "Fail"})
+
+
+def transitions(state: Mapping[str, Json], place: Place) -> Iterator[tuple[Place, str]]:
+    """Every target a state names, with the place that names it: Next, Default, Choices and Catch."""
+    for field in ("Next", "Default"):
+        target = state.get(field)
+        if isinstance(target, str):
+            yield (place, field), target
+    for field in ("Choices", "Catch"):
+        entries = state.get(field)
+        if isinstance(entries, list):
+            for index, entry in enumerate(entries):
+                if isinstance(entry, dict) and isinstance(target := entry.get("Next"), str):
+                    yield (((place, field), index), "Next"), target
+
+
+def check_graph(report: Report, container: Mapping[str, Json], place: Place) -> None:
+    """Note the faults of one container's graph. Nested containers are graphs of their own."""
+    states = container.get("States")
+    if not isinstance(states, dict) or not states:
+        return
+    inside: Place = (place, "States")
+    start = container.get("StartAt")
+    if isinstance(start, str) and start not in states:
+        _missing(report, (place, "StartAt"), start)
+    for name, state in states.items():
+        if isinstance(state, dict):
+            for source, target in transitions(state, (inside, name)):
+                if target not in states:
+                    _missing(report, source, target)
+    if isinstance(start, str) and start in states:
+        reached = _reachable(states, start)
+        for name in states:
+            if name not in reached:
+                report.error(
+                    (inside, name),
+                    f'State "{name}" is not reachable.',
+                    DiagnosticCode.MISSING_TRANSITION_TARGET,
+                    hint="Lead to it by Next, Default, a choice rule or a catcher, or remove it.",
+                )
+    if not any(_is_final(state) for state in states.values()):
+        report.unplaced(place, "Workflow has no terminal state", DiagnosticCode.MISSING_END_STATE)
+
+
+def _missing(report: Report, place: Place, target: str) -> None:
+    report.error(
+        place,
+        f"Missing 'Next' target: {target}",
+        DiagnosticCode.MISSING_TRANSITION_TARGET,
+        hint="A state can lead only to states beside it, in the same States object.",
+    )
+
+
+def _is_final(state: Json) -> bool:
+    return isinstance(state, dict) and (state.get("End") is True or state.get("Type") in _FINAL_TYPES)
+
+
+def _reachable(states: Mapping[str, Json], start: str) -> set[str]:
+    reached = {start}
+    pending = [start]
+    while pending:
+        state = states[pending.pop()]
+        if isinstance(state, dict):
+            for _, target in transitions(state, None):
+                if target in states and target not in reached:
+                    reached.add(target)
+                    pending.append(target)
+    return reached

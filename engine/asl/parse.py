@@ -1,0 +1,382 @@
+"""From a definition's text to the compiled model: checks it whole, then compiles every expression in it once.
+
+It must not know how a state is executed. The builder trusts `validate`: it runs only on what that found right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypedDict, cast
+
+from stepwell.engine import limits
+from stepwell.engine.asl.conditions import compile_rule
+from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode
+from stepwell.engine.asl.report import Report
+from stepwell.engine.asl.resources import Resource, parse_resource
+from stepwell.engine.asl.rules import is_jsonata
+from stepwell.engine.asl.source import read_definition, with_positions
+from stepwell.engine.asl.states import (
+    Assignment,
+    Catcher,
+    ChoiceRule,
+    ChoiceState,
+    FailState,
+    FieldValue,
+    Flow,
+    ItemProcessor,
+    JitterStrategy,
+    JsonataFlow,
+    JsonPathFlow,
+    MapState,
+    ParallelState,
+    PassState,
+    ProcessorMode,
+    QueryLanguage,
+    Retrier,
+    State,
+    StateContainer,
+    StateMachine,
+    StateType,
+    SucceedState,
+    TaskState,
+    WaitState,
+)
+from stepwell.engine.asl.unsupported import check_supported
+from stepwell.engine.asl.validate import MachineType, check_definition
+from stepwell.engine.errors import InvalidQueryError
+from stepwell.engine.jsontypes import Json
+from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
+from stepwell.engine.query.paths import ReferencePath, compile_path_field
+from stepwell.engine.query.scope import Expression, Scope
+from stepwell.engine.query.templates import Template, compile_field, compile_template
+from stepwell.engine.states_errors import ErrorName, StatesError
+
+IDENTITY: Final = compile_jsonpath("$")
+"""InputPath and OutputPath where they are absent."""
+
+WHOLE: Final = ReferencePath.parse("$")
+"""ResultPath where it is absent."""
+
+_UNKNOWN_RESOURCE: Final = "no target takes this Resource"
+
+
+def parse_definition(
+    definition: str | bytes | Mapping[str, Json],
+    *,
+    machine_type: MachineType | str = MachineType.STANDARD,
+    only_supported: bool = True,
+) -> StateMachine:
+    """The compiled model of a definition: its text, or its JSON value.
+
+    Raises `DefinitionError` with every error found. With `only_supported` also what this version cannot run is refused;
+    without it the model of such a definition is made, and running it fails where the missing part begins.
+    """
+    value: Json = definition if isinstance(definition, Mapping) else read_definition(definition)
+    report = check_definition(value, machine_type=MachineType(machine_type), runnable=True)
+    if only_supported and not report.has_errors and isinstance(value, dict):
+        check_supported(report, value, MachineType(machine_type))
+    if report.has_errors:
+        raise _refusal(report, None if isinstance(definition, Mapping) else definition)
+    try:
+        return _Builder(cast(Mapping[str, Json], value)).machine()
+    except InvalidQueryError as error:
+        # Validation compiles the same expressions, so only a difference between the two would lead here.
+        raise DefinitionError([Diagnostic(DiagnosticCode.SCHEMA_VALIDATION_FAILED, str(error), "/")]) from None
+
+
+def _refusal(report: Report, text: str | bytes | None) -> DefinitionError:
+    findings = report.findings if text is None else with_positions(report.findings, text)
+    return DefinitionError(sorted(findings, key=lambda finding: finding.severity))
+
+
+class _Common(TypedDict):
+    """The arguments every state class takes."""
+
+    name: str
+    flow: Flow
+    query_language: QueryLanguage
+    next: str | None
+    comment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One state as it is written, and the language it is written in."""
+
+    name: str
+    fields: Mapping[str, Json]
+    language: QueryLanguage
+
+    def text(self, field: str) -> str | None:
+        return cast("str | None", self.fields.get(field))
+
+    def entries(self, field: str) -> Sequence[Mapping[str, Json]]:
+        return cast(Sequence[Mapping[str, Json]], self.fields.get(field, ()))
+
+
+class _Builder:
+    """Makes the model of one definition that has been found right."""
+
+    def __init__(self, definition: Mapping[str, Json]) -> None:
+        self._definition = definition
+        self._language = QueryLanguage(cast(str, definition.get("QueryLanguage", QueryLanguage.JSONPATH)))
+
+    def machine(self) -> StateMachine:
+        definition = self._definition
+        return StateMachine(
+            start_at=cast(str, definition["StartAt"]),
+            states=self._states(definition),
+            comment=cast("str | None", definition.get("Comment")),
+            query_language=self._language,
+            timeout_seconds=cast("int | None", definition.get("TimeoutSeconds")),
+            version=cast(str, definition.get("Version", "1.0")),
+            source=definition,
+        )
+
+    def _states(self, container: Mapping[str, Json]) -> Mapping[str, State]:
+        return {
+            name: self._state(name, state)
+            for name, state in cast(Mapping[str, Mapping[str, Json]], container["States"]).items()
+        }
+
+    def _state(self, name: str, fields: Mapping[str, Json]) -> State:
+        language = QueryLanguage(cast(str, fields.get("QueryLanguage", self._language)))
+        return _STATE_BUILDERS[StateType(cast(str, fields["Type"]))](self, _Source(name, fields, language))
+
+    def common(self, source: _Source, *, has_parameters: bool = True) -> _Common:
+        """What every state has. A Map's Parameters are its ItemSelector by the old name, not a part of the flow."""
+        return _Common(
+            name=source.name,
+            flow=_flow(source, has_parameters=has_parameters),
+            query_language=source.language,
+            next=source.text("Next"),
+            comment=source.text("Comment"),
+        )
+
+    def branch(self, container: Mapping[str, Json]) -> StateContainer:
+        """A branch of a Parallel."""
+        return StateContainer(
+            start_at=cast(str, container["StartAt"]),
+            states=self._states(container),
+            comment=cast("str | None", container.get("Comment")),
+        )
+
+    def processor(self, container: Mapping[str, Json]) -> ItemProcessor:
+        """The processor of a Map."""
+        config = cast(Mapping[str, Json], container.get("ProcessorConfig", {}))
+        return ItemProcessor(
+            start_at=cast(str, container["StartAt"]),
+            states=self._states(container),
+            comment=cast("str | None", container.get("Comment")),
+            mode=ProcessorMode(cast(str, config.get("Mode", ProcessorMode.INLINE))),
+            execution_type=cast("str | None", config.get("ExecutionType")),
+        )
+
+
+def _pass(builder: _Builder, source: _Source) -> PassState:
+    return PassState(**builder.common(source), result=source.fields.get("Result"), has_result="Result" in source.fields)
+
+
+def _task(builder: _Builder, source: _Source) -> TaskState:
+    return TaskState(
+        **builder.common(source),
+        resource=_resource(cast(str, source.fields["Resource"])),
+        timeout_seconds=_value(source, "TimeoutSeconds"),
+        heartbeat_seconds=_value(source, "HeartbeatSeconds"),
+        credentials=_template(source, "Credentials"),
+        retry=_retriers(source),
+        catch=_catchers(source),
+    )
+
+
+def _choice(builder: _Builder, source: _Source) -> ChoiceState:
+    compile_condition = compile_rule if source.language is QueryLanguage.JSONPATH else _jsonata_condition
+    return ChoiceState(
+        **builder.common(source),
+        choices=tuple(
+            ChoiceRule(
+                condition=compile_condition(rule),
+                next=cast(str, rule["Next"]),
+                assign=_assignment(source.language, rule.get("Assign")),
+            )
+            for rule in source.entries("Choices")
+        ),
+        default=source.text("Default"),
+    )
+
+
+def _wait(builder: _Builder, source: _Source) -> WaitState:
+    return WaitState(**builder.common(source), seconds=_value(source, "Seconds"), timestamp=_value(source, "Timestamp"))
+
+
+def _succeed(builder: _Builder, source: _Source) -> SucceedState:
+    return SucceedState(**builder.common(source))
+
+
+def _fail(builder: _Builder, source: _Source) -> FailState:
+    return FailState(**builder.common(source), error=_text_value(source, "Error"), cause=_text_value(source, "Cause"))
+
+
+def _parallel(builder: _Builder, source: _Source) -> ParallelState:
+    return ParallelState(
+        **builder.common(source),
+        branches=tuple(builder.branch(branch) for branch in source.entries("Branches")),
+        retry=_retriers(source),
+        catch=_catchers(source),
+    )
+
+
+def _map(builder: _Builder, source: _Source) -> MapState:
+    fields = source.fields
+    processor = fields["ItemProcessor"] if "ItemProcessor" in fields else fields["Iterator"]
+    items_path = source.text("ItemsPath")
+    return MapState(
+        **builder.common(source, has_parameters=False),
+        item_processor=builder.processor(cast(Mapping[str, Json], processor)),
+        items_path=None if items_path is None else compile_jsonpath(items_path),
+        items=_constant(source, "Items"),
+        item_selector=_template(source, "ItemSelector" if "ItemSelector" in fields else "Parameters"),
+        max_concurrency=_value(source, "MaxConcurrency"),
+        tolerated_failure_count=_value(source, "ToleratedFailureCount"),
+        tolerated_failure_percentage=_value(source, "ToleratedFailurePercentage"),
+        item_reader=_object(source, "ItemReader"),
+        item_batcher=_object(source, "ItemBatcher"),
+        result_writer=_object(source, "ResultWriter"),
+        label=source.text("Label"),
+        retry=_retriers(source),
+        catch=_catchers(source),
+    )
+
+
+_STATE_BUILDERS: Final[Mapping[StateType, Callable[[_Builder, _Source], State]]] = {
+    StateType.PASS: _pass,
+    StateType.TASK: _task,
+    StateType.CHOICE: _choice,
+    StateType.WAIT: _wait,
+    StateType.SUCCEED: _succeed,
+    StateType.FAIL: _fail,
+    StateType.PARALLEL: _parallel,
+    StateType.MAP: _map,
+}
+
+
+def _flow(source: _Source, *, has_parameters: bool) -> Flow:
+    fields = source.fields
+    if source.language is QueryLanguage.JSONATA:
+        return JsonataFlow()
+    parameters = has_parameters and "Parameters" in fields
+    if not parameters and not any(name in fields for name in _FLOW_FIELDS):
+        return _PLAIN
+    return JsonPathFlow(
+        input_path=_path(fields, "InputPath"),
+        output_path=_path(fields, "OutputPath"),
+        result_path=_result_path(fields),
+        parameters=_template(source, "Parameters") if parameters else None,
+        result_selector=_template(source, "ResultSelector"),
+        assign=_assignment(source.language, fields.get("Assign")),
+    )
+
+
+_FLOW_FIELDS: Final = ("InputPath", "OutputPath", "ResultPath", "ResultSelector", "Assign")
+_PLAIN: Final = JsonPathFlow(input_path=IDENTITY, output_path=IDENTITY, result_path=WHOLE, plain=True)
+
+
+def _path(fields: Mapping[str, Json], name: str) -> JsonPath | None:
+    text = cast("str | None", fields.get(name, "$"))
+    if text is None:
+        return None
+    return IDENTITY if text == "$" else compile_jsonpath(text)
+
+
+def _result_path(fields: Mapping[str, Json]) -> ReferencePath | None:
+    text = cast("str | None", fields.get("ResultPath", "$"))
+    if text is None:
+        return None
+    return WHOLE if text == "$" else ReferencePath.parse(text)
+
+
+def _template(source: _Source, name: str) -> Template | None:
+    if source.language is QueryLanguage.JSONATA or name not in source.fields:
+        return None
+    return compile_template(source.fields[name])
+
+
+def _assignment(language: QueryLanguage, value: Json) -> Assignment | None:
+    if value is None or language is QueryLanguage.JSONATA:
+        return None
+    return Assignment(compile_template(value))
+
+
+def _value(source: _Source, name: str) -> FieldValue | None:
+    """A field that is written as a constant, or by a path under its name with `Path`."""
+    path = source.text(f"{name}Path")
+    if path is not None:
+        return FieldValue(f"{name}Path", expression=compile_path_field(path), text=path)
+    return _constant(source, name)
+
+
+def _text_value(source: _Source, name: str) -> FieldValue | None:
+    """Error or Cause: a constant, or a path or intrinsic call under its name with `Path`."""
+    path = source.text(f"{name}Path")
+    if path is not None:
+        return FieldValue(f"{name}Path", expression=compile_field(path, f"{name}Path").expression, text=path)
+    return _constant(source, name)
+
+
+def _constant(source: _Source, name: str) -> FieldValue | None:
+    if name not in source.fields:
+        return None
+    value = source.fields[name]
+    if source.language is QueryLanguage.JSONATA and is_jsonata(value):
+        return FieldValue(name, expression=_jsonata_expression, text=cast(str, value))
+    return FieldValue(name, constant=value)
+
+
+def _jsonata_expression(scope: Scope) -> Json:
+    raise StatesError(ErrorName.RUNTIME, "JSONata is not supported by this version yet.")
+
+
+def _jsonata_condition(rule: Mapping[str, Json]) -> Callable[[Scope], bool]:
+    expression: Expression = _jsonata_expression
+    return lambda scope: expression(scope) is True
+
+
+def _object(source: _Source, name: str) -> Mapping[str, Json] | None:
+    return cast("Mapping[str, Json] | None", source.fields.get(name))
+
+
+def _resource(text: str) -> Resource:
+    resource = parse_resource(text)
+    if resource is None:
+        raise InvalidQueryError(f"'{text}': {_UNKNOWN_RESOURCE}")
+    return resource
+
+
+def _retriers(source: _Source) -> tuple[Retrier, ...]:
+    return tuple(
+        Retrier(
+            error_equals=tuple(cast(Sequence[str], entry["ErrorEquals"])),
+            interval_seconds=cast(int, entry.get("IntervalSeconds", limits.DEFAULT_RETRY_INTERVAL_SECONDS)),
+            max_attempts=cast(int, entry.get("MaxAttempts", limits.DEFAULT_RETRY_ATTEMPTS)),
+            backoff_rate=float(cast(float, entry.get("BackoffRate", limits.DEFAULT_RETRY_BACKOFF_RATE))),
+            max_delay_seconds=cast("int | None", entry.get("MaxDelaySeconds")),
+            jitter_strategy=JitterStrategy(cast(str, entry.get("JitterStrategy", JitterStrategy.NONE))),
+        )
+        for entry in source.entries("Retry")
+    )
+
+
+def _catchers(source: _Source) -> tuple[Catcher, ...]:
+    return tuple(
+        Catcher(
+            error_equals=tuple(cast(Sequence[str], entry["ErrorEquals"])),
+            next=cast(str, entry["Next"]),
+            result_path=_result_path(entry),
+            assign=_assignment(source.language, entry.get("Assign")),
+        )
+        for entry in source.entries("Catch")
+    )
+
+
+__all__ = ["IDENTITY", "WHOLE", "parse_definition"]

@@ -1,0 +1,73 @@
+"""Where findings are collected while a definition is walked, and the places they point to.
+
+A `Place` is a linked tuple, so that walking a definition without a fault builds no text. It must not know any rule.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from stepwell.engine.asl.diagnostics import Diagnostic, DiagnosticCode, Severity
+from stepwell.engine.asl.source import escape_pointer
+
+Place: TypeAlias = "tuple[Place, str | int] | None"
+"""The container's place and the name or index in it; None is the root."""
+
+
+class Report:
+    """The findings of one walk, in the order found."""
+
+    __slots__ = ("findings",)
+
+    def __init__(self) -> None:
+        self.findings: list[Diagnostic] = []
+
+    def error(
+        self,
+        place: Place,
+        message: str,
+        code: DiagnosticCode = DiagnosticCode.SCHEMA_VALIDATION_FAILED,
+        *,
+        hint: str | None = None,
+    ) -> None:
+        """Note a fault that refuses the definition."""
+        self.findings.append(Diagnostic(code, message, location_of(place), pointer=pointer_of(place), hint=hint))
+
+    def warn(self, place: Place, message: str, code: DiagnosticCode, *, hint: str | None = None) -> None:
+        """Note something that is allowed and probably not meant."""
+        self.findings.append(
+            Diagnostic(
+                code, message, location_of(place), severity=Severity.WARNING, pointer=pointer_of(place), hint=hint
+            )
+        )
+
+    def unplaced(self, place: Place, message: str, code: DiagnosticCode) -> None:
+        """Note a fault for which AWS names no location; `place` still serves line and column."""
+        self.findings.append(Diagnostic(code, message, pointer=pointer_of(place)))
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any finding refuses the definition."""
+        return any(finding.severity is Severity.ERROR for finding in self.findings)
+
+
+def steps_of(place: Place) -> list[str | int]:
+    """The names and indexes from the root to a place."""
+    steps: list[str | int] = []
+    while place is not None:
+        place, step = place
+        steps.append(step)
+    steps.reverse()
+    return steps
+
+
+def location_of(place: Place) -> str:
+    """A place as AWS writes it: `/States/X/Choices[0]/Next`; the root is `/`."""
+    if place is None:
+        return "/"
+    return "".join(f"[{step}]" if isinstance(step, int) else f"/{step}" for step in steps_of(place))
+
+
+def pointer_of(place: Place) -> str:
+    """A place as a JSON pointer (RFC 6901)."""
+    return "".join(f"/{step}" if isinstance(step, int) else f"/{escape_pointer(step)}" for step in steps_of(place))

@@ -1,0 +1,106 @@
+"""What is wrong with the Resource of a Task, for the place where the machine is to run.
+
+It must not know which functions or tasks exist.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.report import Place, Report
+from stepwell.engine.asl.resources import IntegrationPattern, TargetKind, parse_resource
+from stepwell.engine.asl.rules import PLACEHOLDER
+from stepwell.engine.jsontypes import Json
+
+
+class Target(StrEnum):
+    """Where a machine is to run. Stepwell's own resource schemes are valid on Stepwell only."""
+
+    STEPWELL = "stepwell"
+    AWS = "aws"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`runnable`: a Resource that nothing could run is an error, not a warning."""
+
+    target: Target
+    express: bool
+    runnable: bool
+
+
+OWN_SCHEMES: Final = ("celery:", "https://", "http://", "llm:", "vector:")
+"""Resource schemes of Stepwell that AWS does not have."""
+
+_FUNCTION_PREFIX: Final = re.compile(r"arn:aws[a-z-]*:lambda:")
+_KNOWN_FORMS: Final = (
+    "A Resource is a function ARN, an activity ARN, a service integration such as arn:aws:states:::lambda:invoke, "
+    "celery:<task name> or an https:// URL."
+)
+
+
+def check_resource(report: Report, value: Json, place: Place, policy: Policy) -> None:
+    """Note what is wrong with a Resource."""
+    if not isinstance(value, str):
+        report.error(place, "Expected value of type String")
+    elif not value:
+        report.error(place, "Value cannot be empty")
+    elif "${" in value:
+        _check_placeholder(report, value, place, policy)
+    elif value.startswith(OWN_SCHEMES) and policy.target is Target.AWS:
+        scheme = value.partition(":")[0]
+        report.error(
+            place,
+            f"The resource provided {value} runs on Stepwell only",
+            DiagnosticCode.STEPWELL_ONLY_RESOURCE,
+            hint=f"AWS has no '{scheme}:' resources; use a Lambda function, an activity or a service integration there.",
+        )
+    else:
+        _check_form(report, value, place, policy)
+
+
+def _check_placeholder(report: Report, value: str, place: Place, policy: Policy) -> None:
+    if "${" in PLACEHOLDER.sub("", value):
+        report.error(place, f"The substitution in '{value}' is not closed", DiagnosticCode.INVALID_RESOURCE)
+    elif policy.runnable:
+        report.error(
+            place,
+            f"The resource provided {value} has a substitution that nobody has filled in",
+            DiagnosticCode.INVALID_RESOURCE,
+            hint="Let your deployment tool substitute ${...} before it creates the state machine.",
+        )
+    else:
+        report.warn(
+            place,
+            f"The resource provided {value} has a substitution that is still to be filled in",
+            DiagnosticCode.STEPWELL_PLACEHOLDER,
+        )
+
+
+def _check_form(report: Report, value: str, place: Place, policy: Policy) -> None:
+    resource = parse_resource(value)
+    if resource is None:
+        _unknown(report, value, place, policy)
+    elif policy.express:
+        if resource.kind is TargetKind.ACTIVITY:
+            report.error(place, "Express state machine does not support Activity ARN")
+        elif resource.pattern in (IntegrationPattern.SYNC, IntegrationPattern.SYNC_2):
+            # `.sync:2` is named `.sync` here, and the other message ends with a blank: both as on AWS.
+            report.error(place, "Express state machine does not support '.sync' service integration")
+        elif resource.pattern is IntegrationPattern.WAIT_FOR_TASK_TOKEN:
+            report.error(place, "Express state machine does not support '.waitForTaskToken' service integration ")
+
+
+def _unknown(report: Report, value: str, place: Place, policy: Policy) -> None:
+    message = (
+        f"The resource provided {value} is not recognized. The value is not a valid resource ARN, "
+        "or the resource is not available in this region."
+    )
+    if policy.runnable or policy.target is Target.AWS or _FUNCTION_PREFIX.match(value):
+        report.error(place, message, hint=_KNOWN_FORMS)
+    else:
+        report.warn(place, message, DiagnosticCode.INVALID_RESOURCE, hint=_KNOWN_FORMS)
