@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.processes"]
+
 ROOT = Path(__file__).resolve().parent.parent
 BARE_NAMES = frozenset({"api", "cli", "engine", "workers"})
 

@@ -13,6 +13,7 @@ What is particular to a server is in the subclasses of `EmbeddedService`, whose 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -117,7 +118,9 @@ class EmbeddedService(ABC):
             raise
 
     def _make_data_dir(self) -> None:
-        if not self.data_dir.exists():
+        if self.data_dir.is_dir():
+            return
+        with contextlib.suppress(FileExistsError):  # others may start at the same moment
             self.data_dir.mkdir(parents=True)
             # Another user that the server runs as must be able to pass through; what is inside has modes of its own.
             self.data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
@@ -136,7 +139,8 @@ class EmbeddedService(ABC):
     def _start_watchdog(self, guard: FileLock, deadline: float) -> None:
         specification = json.dumps({"kind": self.kind, "guard": guard.fileno(), **self.specification()})
         # The project may be run from its source tree: let the child find the package where we found it.
-        environment = {**os.environ, "PYTHONPATH": str(Path(stepwell.__file__).absolute().parent.parent)}
+        paths = [str(Path(stepwell.__file__).absolute().parent.parent), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         with self.open_log() as log:
             starter = subprocess.Popen(  # noqa: S603 -- ourselves
                 [sys.executable, "-m", "stepwell.cli.embedded.watchdog", specification],
