@@ -143,6 +143,7 @@ class EmbeddedPostgres(EmbeddedService):
 
     def spawn(self) -> subprocess.Popen[bytes]:
         installation, user = self._installation_and_user()
+        self._take_over_from_zombie(user)
         settings = {**FIXED_SETTINGS, "unix_socket_directories": str(self.socket_dir), **self._settings}
         command = [str(installation.bin_dir / "postgres"), "-D", str(self.cluster)]
         command += [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
@@ -206,6 +207,24 @@ class EmbeddedPostgres(EmbeddedService):
             self.cluster.rmdir()
         unfinished.rename(self.cluster)
         _sync_directory(self.data_dir)
+
+    def _take_over_from_zombie(self, user: ServerUser) -> None:
+        """Let a dead postmaster that its parent never reaped (a container's first process, say) bar the way no longer.
+
+        PostgreSQL takes a zombie for a live postmaster, but never the parent of the new one, which is us. So our process
+        id replaces the zombie's; the rest stays, as the shared memory named there must still be checked for users.
+        """
+        for pid_file in (self.cluster / "postmaster.pid", self.socket_dir / f"{SOCKET_NAME}.lock"):
+            try:
+                first, _, rest = pid_file.read_text().partition("\n")
+                status = Path("/proc", first.strip(), "stat").read_text()
+            except FileNotFoundError:
+                continue
+            if status.rpartition(")")[2].split()[0] == "Z":
+                unfinished = pid_file.with_name("pid.unfinished")
+                unfinished.write_text(f"{os.getpid()}\n{rest}")
+                user.own(unfinished, 0o600)
+                unfinished.replace(pid_file)
 
     def _make_socket_dir(self, user: ServerUser) -> None:
         """A directory that only the server's user and root can enter: whoever reaches the socket is let in."""

@@ -112,13 +112,13 @@ class EmbeddedValkey(EmbeddedService):
         """Stop it if it is ours. What else answers at the noted port may keep it: another one is taken."""
         address = self._noted_address()
         give_up = time.monotonic() + STOP_SECONDS
-        while address is not None and ask_valkey(address) is Liveness.READY and time.monotonic() < give_up:
+        while (found := self.liveness()) is Liveness.READY and address is not None and time.monotonic() < give_up:
             with contextlib.suppress(OSError), _session(address) as connection:
                 connection.sendall(b"SHUTDOWN NOSAVE\r\n")
                 while connection.recv(4096):
                     pass
             time.sleep(POLL_SECONDS)
-        if self.liveness() is not Liveness.ABSENT:
+        if found is not Liveness.ABSENT:
             self._note.unlink(missing_ok=True)
 
     def _noted_address(self) -> Address | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from stepwell.cli.embedded.lifecycle import EmbeddedService, Liveness
 from stepwell.cli.embedded.postgres import EmbeddedPostgres
+from stepwell.cli.embedded.server_user import ServerUser
 from stepwell.cli.embedded.valkey import EmbeddedValkey
 from stepwell.engine.errors import ConfigurationError
 from tests.embedded.conftest import StartClient
@@ -163,6 +165,23 @@ def test_all_of_it_killed_at_once_starts_again(postgres: EmbeddedPostgres, start
         os.kill(pid, signal.SIGKILL)
     with postgres.acquire() as handle:
         assert run_sql(handle.url, "SELECT n FROM t") == [7]
+
+
+@pytest.mark.fault
+def test_a_dead_postgres_that_nobody_reaped_does_not_bar_the_way(postgres: EmbeddedPostgres) -> None:
+    with postgres.acquire() as handle:
+        run_sql(handle.url, "CREATE TABLE t AS SELECT 7 AS n")
+        server = server_pid(postgres)
+        user = ServerUser.choose(postgres.cluster)
+        for pid in (parent_of(server), server):
+            os.kill(pid, signal.SIGKILL)
+        # Whoever adopted the dead server may reap it or not; this one is surely not reaped.
+        with subprocess.Popen(["true"], user=user.uid, group=user.gid) as zombie:
+            os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+            for pid_file in (postgres.cluster / "postmaster.pid", postgres.socket_dir / ".s.PGSQL.5432.lock"):
+                pid_file.write_text(pid_file.read_text().replace(str(server), str(zombie.pid), 1))
+            with postgres.acquire():
+                assert run_sql(handle.url, "SELECT n FROM t") == [7]
 
 
 @pytest.mark.fault

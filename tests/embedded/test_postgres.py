@@ -53,7 +53,7 @@ def test_only_the_socket_leads_in_and_only_its_owner_reaches_it(postgres: Embedd
 
 def test_sqlalchemy_reads_the_url_as_asyncpg_does(place: Path) -> None:
     postgres = EmbeddedPostgres(place / "a name")
-    _, arguments = PGDialect_asyncpg().create_connect_args(make_url(postgres.url()))
+    _, arguments = PGDialect_asyncpg().create_connect_args(make_url(postgres.url()))  # type: ignore[no-untyped-call]
     assert arguments == {"host": str(postgres.socket_dir), "user": "postgres", "database": "postgres"}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from kombu import Connection
+from kombu.connection import Connection
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
