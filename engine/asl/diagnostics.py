@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 from stepwell.engine.errors import StepwellError
+from stepwell.engine.limits import MAX_DIAGNOSTICS
 
 
 class Severity(StrEnum):
@@ -80,5 +82,6 @@ class DefinitionError(StepwellError):
 
 
 def definition_error_text(diagnostics: Iterable[Diagnostic]) -> str:
-    """AWS's text of a refused definition: `CODE: message at location`, joined by a comma, errors only."""
-    return ", ".join(str(finding) for finding in diagnostics if finding.severity is Severity.ERROR)
+    """AWS's text of a refused definition: `CODE: message at location`, joined by a comma, errors only, the first hundred."""
+    errors = (finding for finding in diagnostics if finding.severity is Severity.ERROR)
+    return ", ".join(str(finding) for finding in islice(errors, MAX_DIAGNOSTICS))

@@ -43,7 +43,7 @@ from stepwell.engine.asl.states import (
     WaitState,
 )
 from stepwell.engine.asl.unsupported import check_supported
-from stepwell.engine.asl.validate import MachineType, check_definition
+from stepwell.engine.asl.validate import MachineType, check_definition, check_state
 from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
@@ -83,6 +83,15 @@ def parse_definition(
     except InvalidQueryError as error:
         # Validation compiles the same expressions, so only a difference between the two would lead here.
         raise DefinitionError([Diagnostic(DiagnosticCode.SCHEMA_VALIDATION_FAILED, str(error), "/")]) from None
+
+
+def parse_state(definition: str | bytes | Mapping[str, Json], name: str) -> State:
+    """The compiled model of one state by itself, as TestState takes it. Raises `DefinitionError`."""
+    value: Json = definition if isinstance(definition, Mapping) else read_definition(definition)
+    report = check_state(value)
+    if report.has_errors:
+        raise _refusal(report, None if isinstance(definition, Mapping) else definition)
+    return _Builder({}).state(name, cast(Mapping[str, Json], value))
 
 
 def _refusal(report: Report, text: str | bytes | None) -> DefinitionError:
@@ -136,11 +145,12 @@ class _Builder:
 
     def _states(self, container: Mapping[str, Json]) -> Mapping[str, State]:
         return {
-            name: self._state(name, state)
+            name: self.state(name, state)
             for name, state in cast(Mapping[str, Mapping[str, Json]], container["States"]).items()
         }
 
-    def _state(self, name: str, fields: Mapping[str, Json]) -> State:
+    def state(self, name: str, fields: Mapping[str, Json]) -> State:
+        """One state."""
         language = QueryLanguage(cast(str, fields.get("QueryLanguage", self._language)))
         return _STATE_BUILDERS[StateType(cast(str, fields["Type"]))](self, _Source(name, fields, language))
 
@@ -379,4 +389,4 @@ def _catchers(source: _Source) -> tuple[Catcher, ...]:
     )
 
 
-__all__ = ["IDENTITY", "WHOLE", "parse_definition"]
+__all__ = ["IDENTITY", "WHOLE", "parse_definition", "parse_state"]

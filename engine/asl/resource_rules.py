@@ -36,6 +36,7 @@ class Policy:
 OWN_SCHEMES: Final = ("celery:", "https://", "http://", "llm:", "vector:")
 """Resource schemes of Stepwell that AWS does not have."""
 
+_SYNC: Final = frozenset({IntegrationPattern.SYNC, IntegrationPattern.SYNC_2})
 _FUNCTION_PREFIX: Final = re.compile(r"arn:aws[a-z-]*:lambda:")
 _KNOWN_FORMS: Final = (
     "A Resource is a function ARN, an activity ARN, a service integration such as arn:aws:states:::lambda:invoke, "
@@ -83,12 +84,12 @@ def _check_placeholder(report: Report, value: str, place: Place, policy: Policy)
 
 def _check_form(report: Report, value: str, place: Place, policy: Policy) -> None:
     resource = parse_resource(value)
-    if resource is None:
+    if resource is None or (resource.service.startswith("aws-sdk:") and resource.pattern in _SYNC):
         _unknown(report, value, place, policy)
     elif policy.express:
         if resource.kind is TargetKind.ACTIVITY:
             report.error(place, "Express state machine does not support Activity ARN")
-        elif resource.pattern in (IntegrationPattern.SYNC, IntegrationPattern.SYNC_2):
+        elif resource.pattern in _SYNC:
             # `.sync:2` is named `.sync` here, and the other message ends with a blank: both as on AWS.
             report.error(place, "Express state machine does not support '.sync' service integration")
         elif resource.pattern is IntegrationPattern.WAIT_FOR_TASK_TOKEN:

@@ -18,6 +18,7 @@ from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.intrinsics import compile_intrinsic
+from stepwell.engine.query.intrinsics.syntax import Call, Text, parse_intrinsic
 from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
 from stepwell.engine.query.paths import ReferencePath
 
@@ -32,6 +33,7 @@ FORBIDDEN_IN_NAMES: Final = re.compile(
 PLACEHOLDER: Final = re.compile(r"\$\{[^{}]+\}")
 """A substitution that a deployment tool (SAM, CloudFormation, the Serverless Framework) makes before it creates a machine."""
 
+_NUMERIC_FUNCTIONS: Final = frozenset({"States.ArrayRange", "States.MathAdd", "States.MathRandom"})
 _LOOKS_LIKE_QUERY: Final = re.compile(r"\$\$?[.\[]|States\.[A-Za-z]+\(")
 
 
@@ -55,8 +57,20 @@ def query_fault(text: str) -> str | None:
         return path_fault(text)
     try:
         compile_intrinsic(text)
+        return _literal_fault(parse_intrinsic(text))
     except InvalidQueryError as error:
         return str(error)
+
+
+def _literal_fault(call: Call) -> str | None:
+    """A string literal given to a function that takes numbers alone: such a call can only ever fail."""
+    for argument in call.arguments:
+        if isinstance(argument, Call):
+            fault = _literal_fault(argument)
+            if fault is not None:
+                return fault
+        elif isinstance(argument, Text) and call.name in _NUMERIC_FUNCTIONS:
+            return f"{call.name} takes numbers, not the string '{argument.value}'"
     return None
 
 
@@ -416,7 +430,7 @@ VALUE_CHECKS: Final[Mapping[Kind, Check]] = {
     Kind.NON_NEGATIVE_INTEGER: _integer(0, None),
     Kind.POSITIVE_INTEGER: _integer(1, None),
     Kind.PERCENTAGE: _number(0, 100),
-    Kind.MAX_ITEMS: _integer(1, limits.MAX_READER_ITEMS),
+    Kind.MAX_ITEMS: _integer(0, limits.MAX_READER_ITEMS),
     Kind.BATCH_BYTES: _integer(1, limits.MAX_BATCH_INPUT_BYTES),
     Kind.LABEL: check_label,
     Kind.CSV_HEADERS: check_csv_headers,

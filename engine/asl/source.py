@@ -17,6 +17,7 @@ from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Json
 
 _VALUES: Final = "(JSON String, Number, Array, Object or token 'null', 'true' or 'false')"
+_TOO_DEEP: Final = f"The definition is nested more than {limits.MAX_DEFINITION_DEPTH} levels deep"
 _SHOWN_CHARS: Final = 500
 _SHOWN_TOKEN_CHARS: Final = 256
 
@@ -48,9 +49,33 @@ def read_definition(text: str | bytes) -> Json:
     except JsonTextError as error:
         explain(text, str(error))
     plain = text.decode() if isinstance(text, bytes) else text
-    if _has_duplicates_or_depth(value, plain):
+    keys = count_keys(value)
+    if keys is None or keys != sum(1 for match in _STRING_OR_KEY.finditer(plain) if match[1]):
         explain(text, "The definition is nested too deeply or has a field twice.")
     return value
+
+
+def count_keys(value: Json) -> int | None:
+    """How many fields all objects of a document have together; None for one nested more deeply than definitions may be."""
+    keys = 0
+    level: list[Json] = [value]
+    for _ in range(limits.MAX_DEFINITION_DEPTH + 1):
+        below: list[Json] = []
+        for item in level:
+            if isinstance(item, dict):
+                keys += len(item)
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+        if not below:
+            return keys
+        level = below
+    return None
+
+
+def too_deep() -> Diagnostic:
+    """The finding about a definition for which `count_keys` gives None."""
+    return Diagnostic(DiagnosticCode.TOO_DEEPLY_NESTED, _TOO_DEEP, "/")
 
 
 def explain(text: str | bytes, fallback: str) -> NoReturn:
@@ -121,25 +146,6 @@ def _too_long(text: str | bytes) -> Diagnostic:
         DiagnosticCode.SCHEMA_VALIDATION_FAILED,
         f"The definition has {len(text)} {unit}; at most {limits.MAX_DEFINITION_BYTES} bytes are accepted",
     )
-
-
-def _has_duplicates_or_depth(value: Json, text: str) -> bool:
-    """Whether the text has more keys than the value, or the value is too deep. Both are rare, so they are only noticed."""
-    written = sum(1 for match in _STRING_OR_KEY.finditer(text) if match[1])
-    kept = 0
-    level: list[Json] = [value]
-    for _ in range(limits.MAX_DEFINITION_DEPTH):
-        below: list[Json] = []
-        for item in level:
-            if isinstance(item, dict):
-                kept += len(item)
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-        if not below:
-            return written != kept
-        level = below
-    return any(isinstance(item, dict | list) for item in level) or written != kept
 
 
 class _SyntaxFault(Exception):
@@ -274,11 +280,7 @@ class _Scanner:
         )
         if char in "{[":
             if len(stack) >= limits.MAX_DEFINITION_DEPTH:
-                raise _SyntaxFault(
-                    f"The definition is nested more than {limits.MAX_DEFINITION_DEPTH} levels deep",
-                    self._at,
-                    DiagnosticCode.TOO_DEEPLY_NESTED,
-                )
+                raise _SyntaxFault(_TOO_DEEP, self._at, DiagnosticCode.TOO_DEEPLY_NESTED)
             stack.append(_Open("Object" if char == "{" else "Array", self._at, pointer))
             self._at += 1
         elif char == '"':

@@ -17,7 +17,7 @@ from stepwell.engine.asl.fields import FieldSet, Kind
 from stepwell.engine.asl.graph import check_graph
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.resource_rules import Target
-from stepwell.engine.asl.source import read_definition, with_positions
+from stepwell.engine.asl.source import count_keys, read_definition, too_deep, with_positions
 from stepwell.engine.asl.states import QueryLanguage, StateType
 from stepwell.engine.jsontypes import Json
 
@@ -35,7 +35,7 @@ def validate(
     target: Target | str = Target.STEPWELL,
     machine_type: MachineType | str = MachineType.STANDARD,
 ) -> list[Diagnostic]:
-    """Every finding about a definition, in the order of the text; empty for a clean one. Never raises.
+    """Every finding about a definition, an object's own before those of what is in it; empty for a clean one.
 
     Findings of a text have line and column. Under target `stepwell` a Resource of no known form is a warning, because the
     language allows any URI; `parse_definition` refuses it, since nothing could ever run it.
@@ -60,14 +60,32 @@ def check_definition(
     """Walk a definition's JSON value. `runnable` makes errors of what the language allows and no target could run."""
     report = Report()
     if not isinstance(value, dict):
-        report.findings.append(
-            Diagnostic(DiagnosticCode.SCHEMA_VALIDATION_FAILED, "Definition must be a valid JSON object")
-        )
+        report.findings.append(_NO_OBJECT)
+        return report
+    if count_keys(value) is None:
+        report.findings.append(too_deep())
         return report
     language = QueryLanguage.JSONATA if value.get("QueryLanguage") == "JSONata" else QueryLanguage.JSONPATH
     walk = _Walk(report, language, resource_rules.Policy(target, machine_type is MachineType.EXPRESS, runnable))
     walk.container(value, None, fields.MACHINE_FIELDS)
     return report
+
+
+def check_state(value: Json) -> Report:
+    """Walk one state by itself, as TestState takes it: where it leads is not checked. It stands at the root."""
+    report = Report()
+    if not isinstance(value, dict):
+        report.findings.append(_NO_OBJECT)
+        return report
+    if count_keys(value) is None:
+        report.findings.append(too_deep())
+        return report
+    policy = resource_rules.Policy(Target.STEPWELL, express=False, runnable=True)
+    _Walk(report, QueryLanguage.JSONPATH, policy).state(value, None)
+    return report
+
+
+_NO_OBJECT: Final = Diagnostic(DiagnosticCode.SCHEMA_VALIDATION_FAILED, "Definition must be a valid JSON object")
 
 
 _Method: TypeAlias = "Callable[[_Walk, Json, Place, QueryLanguage], None]"
