@@ -32,6 +32,10 @@ class ErrorName(StrEnum):
     TASK_FAILED = "States.TaskFailed"
     TIMEOUT = "States.Timeout"
     WORKER_LOST = "Stepwell.WorkerLost"
+    EGRESS_DENIED = "Stepwell.EgressDenied"
+    CONNECTION_NOT_FOUND = "Events.ConnectionResource.NotFound"
+    CONNECTION_INVALID = "Events.ConnectionResource.InvalidConnectionState"
+    CONNECTION_UNAUTHORIZED = "Events.ConnectionResource.AuthorizationFailed"
 
 
 NEVER_CAUGHT_BY_ALL: Final = frozenset({ErrorName.RUNTIME, ErrorName.DATA_LIMIT_EXCEEDED})
