@@ -1,13 +1,14 @@
 """Regular expressions a definition brings along (`=~ /.../`), bounded so that none can hold the engine for long.
 
-Python's engine backtracks. What can make it explode is refused at compile time (a repetition inside a repetition,
-alternatives inside a repetition that may begin alike, back references); what then remains costs at most about
-`length ** repetitions` steps, and a text too long for that is refused at evaluation. It must not know where patterns
-come from.
+Python's engine backtracks. What can make it explode is refused at compile time: a repetition or an option inside an
+endless repetition, alternatives inside one that may begin alike, back references. What remains can be tried in at most
+`comb(length + repetitions, repetitions) * 2 ** options` ways, and a text too long for that is refused at evaluation.
+It must not know where patterns come from.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,9 +17,14 @@ from typing import Final
 from stepwell.engine.errors import InvalidQueryError, QueryError
 
 MAX_PATTERN_LENGTH: Final = 500
-MAX_STEPS: Final = 50_000_000
-"""About half a second of backtracking in the worst case; ordinary matches are far below."""
+MAX_WAYS: Final = 20_000_000
+"""Ways to try, which bounds the time to about a second in the worst case; ordinary matches try a few."""
+MAX_TEXT_LENGTH: Final = 262_144
+MIN_TEXT_LENGTH: Final = 16
+"""A pattern that could not be applied even to so short a text is refused."""
+
 MAX_BOUNDED_REPEAT: Final = 100
+"""A repetition of more times than this counts as endless."""
 
 _FLAGS: Final = {"i": re.I, "m": re.M, "s": re.S, "x": re.X, "u": re.U, "U": re.U, "d": re.NOFLAG}
 _REPEAT: Final = re.compile(r"[*+?]|\{(\d*)(,?)(\d*)\}")
@@ -26,10 +32,24 @@ _REPEAT: Final = re.compile(r"[*+?]|\{(\d*)(,?)(\d*)\}")
 
 @dataclass(slots=True)
 class _Group:
-    repeats: bool = False
-    alternatives: bool = False
+    """What one group, or the whole pattern, holds: repetitions, options (`?`, and branches that begin alike) and the
+    first character of each branch, "" where that is not one certain character."""
+
+    repeats: int = 0
+    options: int = 0
+    branches: int = 1
     first_chars: list[str] = field(default_factory=list)
     expects_first: bool = True
+
+    def add(self, inner: _Group, times: int) -> None:
+        self.repeats += inner.repeats * times
+        self.options += (inner.options + (inner.branches - 1 if inner.ambiguous else 0)) * times
+
+    @property
+    def ambiguous(self) -> bool:
+        """Branches that may begin with the same character can be tried in exponentially many ways when repeated."""
+        firsts = [char.lower() for char in self.first_chars]
+        return self.branches > 1 and ("" in firsts or len(firsts) < self.branches or len(set(firsts)) < len(firsts))
 
 
 def compile_pattern(pattern: str, flags: str) -> Callable[[str], bool]:
@@ -41,82 +61,101 @@ def compile_pattern(pattern: str, flags: str) -> Callable[[str], bool]:
         if flag not in _FLAGS:
             raise InvalidQueryError(f"The regular expression flag '{flag}' is not known; use any of {''.join(_FLAGS)}.")
         bits |= _FLAGS[flag]
-    repeats = _count_repeats(pattern)
     try:
         compiled = re.compile(pattern, bits)
     except (re.error, OverflowError, RecursionError) as error:
         raise InvalidQueryError(f"The regular expression /{pattern}/ is not valid: {error}.") from None
-    longest = max(256, int(MAX_STEPS ** (1 / repeats))) if repeats > 1 else MAX_STEPS
+    longest = _longest_text(_measure(pattern))
+    if longest < MIN_TEXT_LENGTH:
+        raise _refused(pattern, "so many repetitions")
 
     def matches(text: str) -> bool:
         if len(text) > longest:
             raise QueryError(
                 f"The regular expression /{pattern}/ may take too long on a text of {len(text)} characters; "
-                f"with {repeats} repetitions it is applied to {longest} at most."
+                f"with its repetitions it is applied to {longest} at most"
             )
         return compiled.fullmatch(text) is not None
 
     return matches
 
 
-def _count_repeats(pattern: str) -> int:
-    """How many unbounded repetitions there are. Refuses those whose backtracking is exponential."""
+def _longest_text(whole: _Group) -> int:
+    ways = MAX_WAYS >> min(whole.options, 64)
+    low, high = 0, MAX_TEXT_LENGTH
+    while low < high:
+        middle = (low + high + 1) // 2
+        if math.comb(middle + whole.repeats, min(whole.repeats, 64)) <= ways:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _measure(pattern: str) -> _Group:
+    """Add up a pattern that Python accepts. Refuses one whose backtracking is exponential."""
     groups = [_Group()]
     closed: _Group | None = None
-    count = position = 0
+    position = 0
     while position < len(pattern):
-        char = pattern[position]
-        group = groups[-1]
+        char, group = pattern[position], groups[-1]
         repeat = _REPEAT.match(pattern, position) if char in "*+?{" else None
-        if repeat is not None and position > 0 and pattern[position - 1] != "(":
-            position = repeat.end()
-            if _unbounded(repeat):
-                count += 1
-                group.repeats = True
-                if closed is not None and (closed.repeats or _ambiguous(closed)):
-                    raise _refused(pattern, "a repetition inside a repetition")
-            closed = None
+        if repeat is not None:
+            _add_repeat(pattern, group, closed, repeat)
+            position, closed = repeat.end(), None
             continue
-        closed = None
+        if closed is not None:
+            group.add(closed, 1)
+            closed = None
         if char == "(":
             groups.append(_Group())
             position = _after_group_prefix(pattern, position + 1)
-            continue
-        if char == ")":
-            if len(groups) == 1:
-                raise InvalidQueryError(f"The regular expression /{pattern}/ is not valid: unbalanced ')'.")
+        elif char == ")" and len(groups) > 1:
             closed = groups.pop()
-            groups[-1].repeats |= closed.repeats
-            groups[-1].expects_first = False
-            groups[-1].first_chars.append("")
+            _begin(groups[-1], "")
+            position += 1
         elif char == "|":
-            group.alternatives = True
+            group.branches += 1
             group.expects_first = True
+            position += 1
         else:
             end = _after_atom(pattern, position)
-            if group.expects_first:
-                atom = pattern[position:end]
-                group.first_chars.append(atom if len(atom) == 1 and atom not in ".^$" else "")
-                group.expects_first = False
+            atom = pattern[position:end]
+            _begin(group, atom if len(atom) == 1 and atom not in ".^$" else "")
             position = end
-            continue
-        position += 1
-    return count
+    if closed is not None:
+        groups[-1].add(closed, 1)
+    return groups[0]
 
 
-def _unbounded(repeat: re.Match[str]) -> bool:
-    text = repeat[0]
-    if text == "?":
-        return False
-    if text in "*+":
-        return True
-    return bool(repeat[2] and not repeat[3]) or int(repeat[3] or repeat[1] or 0) > MAX_BOUNDED_REPEAT
+def _begin(group: _Group, char: str) -> None:
+    if group.expects_first:
+        group.first_chars.append(char)
+        group.expects_first = False
 
 
-def _ambiguous(group: _Group) -> bool:
-    """Alternatives that may begin with the same character can be tried in exponentially many ways when repeated."""
-    firsts = group.first_chars
-    return group.alternatives and ("" in firsts or len({char.lower() for char in firsts}) < len(firsts))
+def _add_repeat(pattern: str, group: _Group, closed: _Group | None, repeat: re.Match[str]) -> None:
+    least, most = _bounds(repeat)
+    if most is None or most > MAX_BOUNDED_REPEAT:
+        if closed is not None and (closed.repeats or closed.options or closed.ambiguous):
+            raise _refused(pattern, "a repetition inside a repetition")
+        group.repeats += 1
+        return
+    if closed is not None:
+        group.add(closed, most)
+    if most == 1:
+        group.options += 1 - least
+    elif most > least:
+        group.repeats += 1
+    if least == 0 and group.first_chars and len(group.first_chars) == group.branches:
+        group.first_chars[-1] = ""  # an atom that may be absent does not tell how the branch begins
+
+
+def _bounds(repeat: re.Match[str]) -> tuple[int, int | None]:
+    if repeat[0][0] != "{":
+        return (1 if repeat[0] == "+" else 0), (1 if repeat[0] == "?" else None)
+    least = int(repeat[1] or 0)
+    return least, (int(repeat[3]) if repeat[3] else (None if repeat[2] else least))
 
 
 def _after_group_prefix(pattern: str, position: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from stepwell.engine.errors import InvalidQueryError, JsonTextError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json, write_text
@@ -30,6 +30,8 @@ from stepwell.engine.query.jsonpath.tokens import (
     is_definite,
 )
 from stepwell.engine.query.values import kind_of
+
+_CONTAINERS: Final = (dict, list)
 
 Walker: TypeAlias = Callable[[Json, Json, list[Json]], None]
 
@@ -188,13 +190,19 @@ def _chain(tokens: tuple[Token, ...], position: int, where: str, rules: _Rules) 
     following = _chain(tokens, position + 1, here, rules)
     match token:
         case Property(names=names) if len(names) == 1:
-            return _one_property(token, names[0], following, (where, here, leaf, definite), rules)
+            if leaf and not definite and not rules.strict:
+                return _last_property(names[0])
+            # An absent leaf is no error here: a definite path then finds nothing at all and says so itself.
+            required = rules.strict or (definite and not leaf and not rules.lenient)
+            return _one_property(token, following, (where, here), definite=definite, required=required)
         case Property():
             if leaf:
                 return _merged_properties(token, following, where, definite, rules)
-            single = Property(("",), token.quote)
             branches = [
-                _one_property(single, name, following, (where, here, leaf, False), rules) for name in token.names
+                _one_property(
+                    Property((name,), token.quote), following, (where, here), definite=definite, required=rules.strict
+                )
+                for name in token.names
             ]
             return _all_of(branches)
         case Index() | Slice():
@@ -226,19 +234,16 @@ def _no_object(token: Property, where: str, node: Json) -> PathNotFoundError:
 
 
 def _one_property(
-    token: Property, name: str, following: Walker, place: tuple[str, str, bool, bool], rules: _Rules
+    token: Property, following: Walker, place: tuple[str, str], *, definite: bool, required: bool
 ) -> Walker:
-    where, here, leaf, definite = place
-    # An absent leaf is no error here: a definite path then finds nothing at all and says so itself.
-    missing_is_error = rules.strict or (definite and not leaf and not rules.lenient)
-    if leaf and not definite and not rules.strict:
-        return _last_property(name)
+    where, here = place
+    name = token.names[0]
 
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         if isinstance(node, dict):
             if name in node:
                 following(node[name], root, found)
-            elif missing_is_error:
+            elif required:
                 raise PathNotFoundError(f"Missing property in path {here}")
         elif definite:
             raise _no_object(token, where, node)
@@ -355,7 +360,7 @@ def _scan(tokens: tuple[Token, ...], position: int, here: str, rules: _Rules) ->
                 continue
             if matches(current, root):
                 following(current, root, found)
-            stack.extend(member for member in reversed(members) if isinstance(member, dict | list))
+            stack.extend(member for member in reversed(members) if isinstance(member, _CONTAINERS))
 
     return walk
 
