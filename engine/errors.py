@@ -14,6 +14,7 @@
     │   ├── StoreUnavailableError    Postgres is away; nothing was written or nobody knows; ask again
     │   ├── NotOwnerError            another node owns the shard now
     │   └── BadBatchError            something in a batch cannot be written as it is
+    ├── TargetUnavailableError   whoever carries tasks out is away; the task was not handed over; perform it again later
     └── ServiceError             a use-case refuses a request; `code` is AWS's name for the reason (engine.service)
 
 A foreign exception is converted to one of these once, at the edge where it enters. The message of each is written for the
@@ -61,3 +62,7 @@ class NotOwnerError(StoreError):
 
 class BadBatchError(StoreError):
     """An entry of a batch cannot be written as it is; nothing of the batch was."""
+
+
+class TargetUnavailableError(StepwellError):
+    """Whoever should carry a task out (a broker, a function host) is away: the task was not handed over. Perform it again later."""

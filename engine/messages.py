@@ -1,11 +1,15 @@
-"""What engine and workers tell each other: the task envelope, its outcome, claims and reports. msgspec structs, JSON on the wire.
+"""What engine and workers tell each other: the task envelope, its outcome, claims and reports; and the calls of a function host.
+
+Tasks of Celery travel as JSON, calls of a function host as frames of msgpack.
 
 All that a worker's environment imports of the engine. It must not know anything else of it.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import hmac
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -84,3 +88,133 @@ class WorkerReport(msgspec.Struct, omit_defaults=True):
 
 REPORT_SECONDS: Final = 5
 WORKER_LEASE_SECONDS: Final = 20
+
+
+# --------------------------------------------------------------------------------------------------- the function host
+#
+# A host runs Python callables for an engine over a stream (Unix socket or TCP). Frames are a length (four bytes, big
+# endian) and a msgpack array of messages, so that many travel in one write. The host speaks first:
+#
+#   host   Challenge(nonce)                   engine   Hello(proof of the shared secret over nonce, own nonce)
+#   host   Welcome(proof over that nonce)     engine   Call..., Cancel...     host   Returned..., Raised...
+
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+"""A longer frame is not one of ours: the connection is closed."""
+
+
+class Challenge(msgspec.Struct, tag=1, array_like=True, frozen=True):
+    """The first word of a host: prove that you know the secret."""
+
+    nonce: bytes
+    version: int = PROTOCOL_VERSION
+
+
+class Hello(msgspec.Struct, tag=2, array_like=True, frozen=True):
+    """The engine's answer: `proof` of the host's nonce, and a nonce of its own."""
+
+    proof: bytes
+    nonce: bytes
+    version: int = PROTOCOL_VERSION
+
+
+class Welcome(msgspec.Struct, tag=3, array_like=True, frozen=True):
+    """The host accepts. `functions` are the names it has by itself (`@function`), beside `module:callable` targets."""
+
+    proof: bytes
+    pid: int
+    functions: list[str] = []
+
+
+class Call(msgspec.Struct, tag=4, array_like=True, frozen=True):
+    """Run a function: `function` is a name the host announced, or `module:callable`. `payload` is JSON text."""
+
+    id: int
+    function: str
+    payload: bytes
+    request_id: str = ""
+    name: str = ""
+    arn: str = ""
+    execution: str = ""
+    state: str = ""
+    attempt: int = 0
+    idempotency_key: str = ""
+    step_id: str = ""
+    timeout_seconds: int | None = None
+    traceparent: str | None = None
+
+
+class Cancel(msgspec.Struct, tag=5, array_like=True, frozen=True):
+    """Nobody waits for this call any more."""
+
+    id: int
+
+
+class Returned(msgspec.Struct, tag=6, array_like=True, frozen=True):
+    """A call's result, as JSON text."""
+
+    id: int
+    output: bytes
+
+
+class Raised(msgspec.Struct, tag=7, array_like=True, frozen=True):
+    """A call's error: its name, and the cause as JSON text in the shape of a Lambda function's."""
+
+    id: int
+    error: str
+    cause: str
+
+
+ToHost: TypeAlias = Hello | Call | Cancel
+FromHost: TypeAlias = Challenge | Welcome | Returned | Raised
+
+_frames: Final = msgspec.msgpack.Encoder()
+
+
+def frame(messages: Sequence[ToHost] | Sequence[FromHost]) -> bytes:
+    """Bytes that carry these messages: one frame, or several where it would be too long."""
+    body = _frames.encode(messages)
+    if len(body) > MAX_FRAME_BYTES // 4 and len(messages) > 1:
+        half = len(messages) // 2
+        return frame(messages[:half]) + frame(messages[half:])
+    return len(body).to_bytes(4, "big") + body
+
+
+class FrameError(Exception):
+    """What came over the stream is no frame of ours."""
+
+
+class FrameReader:
+    """Cuts a stream into frames. `feed` returns the bodies that are complete by now, in order."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Add what was read. Raises `FrameError` for a length that cannot be."""
+        buffer = self._buffer
+        buffer += data
+        bodies: list[bytes] = []
+        start = 0
+        while len(buffer) - start >= 4:
+            length = int.from_bytes(buffer[start : start + 4], "big")
+            if length > MAX_FRAME_BYTES:
+                raise FrameError(f"A frame of {length} bytes was announced; at most {MAX_FRAME_BYTES} are accepted.")
+            if len(buffer) - start - 4 < length:
+                break
+            bodies.append(bytes(buffer[start + 4 : start + 4 + length]))
+            start += 4 + length
+        if start:
+            del buffer[:start]
+        return bodies
+
+
+def engine_proof(secret: bytes, nonce: bytes) -> bytes:
+    """What an engine shows a host to prove that it knows the secret."""
+    return hmac.digest(secret, b"stepwell engine " + nonce, "sha256")
+
+
+def host_proof(secret: bytes, nonce: bytes) -> bytes:
+    """What a host shows an engine."""
+    return hmac.digest(secret, b"stepwell host " + nonce, "sha256")
