@@ -451,6 +451,8 @@ class TaskRequest:
     payload: Document
     idempotency_key: str
     step_id: str
+    claim_key: str = ""
+    """What a worker shows to claim the task and report on it."""
     timeout_seconds: int | None = None
     heartbeat_seconds: int | None = None
     traceparent: str | None = None
@@ -558,6 +560,7 @@ class StoredExecution:
     revision: int
     machine_arn: str
     machine_name: str
+    role_arn: str
     name: str
     arn: str
     started_at: int
@@ -620,6 +623,11 @@ class RuntimeStore(Protocol):
         """
 
     async def load(self, id: ExecutionId) -> StoredExecution | None: ...
+
+    async def status(self, id: ExecutionId) -> Status | None: ...
+
+    async def task_secret(self, id: ExecutionId, task: int) -> bytes | None:
+        """The secret of an open task."""
 
     async def chunks_with(self, id: ExecutionId, events: Sequence[int]) -> Sequence[bytes]:
         """The chunks that hold these history events."""

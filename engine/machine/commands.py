@@ -38,6 +38,8 @@ class ScheduleTask:
     resource: Resource
     payload: Document
     secret: bytes
+    scheduled_event: int
+    """Id of the history event that carries the payload."""
     heartbeat_seconds: int | None = None
     timeout_seconds: int | None = None
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from stepwell.engine.asl.states import Assignment, Catcher, FieldValue, Flow, JsonataFlow
+from stepwell.engine.asl.states import Assignment, Catcher, FieldValue, Flow, JsonataFlow, JsonPathFlow
 from stepwell.engine.jsontypes import EMPTY_OBJECT, Document, Json
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame
-from stepwell.engine.query.templates import path_value
+from stepwell.engine.query.paths import path_reader
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 
@@ -26,7 +26,7 @@ def effective_input(run: Run, frame: Frame, *, parameters: bool = True) -> Docum
     if flow.input_path is None:
         document = EMPTY_OBJECT
     elif flow.input_path.text != "$":
-        document = Document.of(path_value(flow.input_path, run.scope(frame, document.value)))
+        document = Document.of(path_reader(flow.input_path)(run.scope(frame, document.value)))
     if parameters and flow.parameters is not None:
         document = Document.of(flow.parameters(run.scope(frame, document.value)))
     return document
@@ -57,7 +57,7 @@ def output_of(run: Run, frame: Frame, document: Document) -> Document:
         return EMPTY_OBJECT
     if flow.output_path.text == "$":
         return document
-    return Document.of(path_value(flow.output_path, run.scope(frame, document.value)))
+    return Document.of(path_reader(flow.output_path)(run.scope(frame, document.value)))
 
 
 def caught(run: Run, frame: Frame, catcher: Catcher, error: Document) -> None:
@@ -97,7 +97,7 @@ def integer(run: Run, frame: Frame, field: FieldValue, *, least: int = 0) -> int
     return value
 
 
-def _jsonpath(flow: Flow):  # type: ignore[no-untyped-def]
+def _jsonpath(flow: Flow) -> JsonPathFlow:
     if isinstance(flow, JsonataFlow):
         raise StatesError(ErrorName.RUNTIME, "JSONata states are not supported by this version.")
     return flow

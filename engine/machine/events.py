@@ -67,7 +67,9 @@ class StopRequested(msgspec.Struct, tag="stop_requested", array_like=True, froze
 
 
 class Redriven(msgspec.Struct, tag="redriven", array_like=True, frozen=True):
-    """An unsuccessful execution goes on from where it failed."""
+    """An unsuccessful execution goes on from where it failed. `token` is the client token that asked for it."""
+
+    token: str | None = None
 
 
 class Continued(msgspec.Struct, tag="continued", array_like=True, frozen=True):

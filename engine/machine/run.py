@@ -20,7 +20,7 @@ from stepwell.engine.machine.commands import CancelTask, CancelTimer, CloseTask,
 from stepwell.engine.machine.history import ENTERED, EXITED, Details, HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionState, Frame, Phase, Timer
 from stepwell.engine.query.scope import Scope
-from stepwell.engine.query.timestamps import format_ms
+from stepwell.engine.query.timestamps import format_timestamp
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 
@@ -79,7 +79,7 @@ class Run:
 
     def scope(self, frame: Frame, input: Json) -> Scope:
         """What an expression of the frame's state sees, with `input` as `$`."""
-        return Scope(input, frame.visible, partial(self.context, frame), self.entropy)
+        return Scope(input, variables=frame.visible, context=partial(self.context, frame), entropy=self.entropy)
 
     def context(self, frame: Frame) -> Json:
         """The context object (`$$`) at the frame's state."""
@@ -87,14 +87,14 @@ class Run:
         execution: dict[str, Json] = {
             "Id": info.arn,
             "Input": self.state.input.value,
-            "StartTime": format_ms(info.started_at),
+            "StartTime": format_timestamp(info.started_at),
             "Name": info.name,
             "RoleArn": info.role_arn,
             "RedriveCount": self.state.redrive_count,
         }
         if self.state.redriven_at:
-            execution["RedriveTime"] = format_ms(self.state.redriven_at)
-        state: dict[str, Json] = {"Name": frame.state, "EnteredTime": format_ms(frame.entered_at)}
+            execution["RedriveTime"] = format_timestamp(self.state.redriven_at)
+        state: dict[str, Json] = {"Name": frame.state, "EnteredTime": format_timestamp(frame.entered_at)}
         current = frame.current
         if isinstance(current, TaskState | ParallelState | MapState) and frame.retries is not None:
             state["RetryCount"] = sum(frame.retries)

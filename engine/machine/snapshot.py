@@ -50,6 +50,7 @@ class OpenTask(msgspec.Struct, array_like=True):
     started: bool = False
     timeout_timer: int = 0
     heartbeat_timer: int = 0
+    heartbeat_seconds: int = 0
 
 
 class Join(msgspec.Struct, array_like=True):

@@ -15,14 +15,14 @@ from typing import Final, assert_never
 
 from stepwell.engine.asl.states import MapState, StateMachine, StateType, WaitState
 from stepwell.engine.clock import Entropy
-from stepwell.engine.jsontypes import Document
 from stepwell.engine.errors import JsonTextError
+from stepwell.engine.jsontypes import Document
 from stepwell.engine.limits import MAX_HISTORY_EVENTS
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Command, Finish, Status, TimerKind
 from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.failure import details_of, end_failed, fail_evaluation, settle
-from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.machine.history import Details, HistoryEvent
 from stepwell.engine.machine.redrive import redrive
 from stepwell.engine.machine.run import HistoryFullError, Run, Slice
 from stepwell.engine.machine.snapshot import ExecutionState, Frame, Phase
@@ -178,12 +178,12 @@ def _start(run: Run, event: events.Started) -> None:
         return
     info = state.info
     state.input = Document.trusted(bytes(event.input))
-    details: dict[str, object] = {"roleArn": info.role_arn}
+    details: Details = {"roleArn": info.role_arn}
     if info.alias_arn:
         details["stateMachineAliasArn"] = info.alias_arn
     if info.version_arn:
         details["stateMachineVersionArn"] = info.version_arn
-    run.emit("ExecutionStarted", 0, details, state.input)  # type: ignore[arg-type]
+    run.emit("ExecutionStarted", 0, details, state.input)
     if run.machine.timeout_seconds is not None:
         due = run.now + 1000 * run.machine.timeout_seconds
         state.execution_timer = run.start_timer(None, TimerKind.EXECUTION_TIMEOUT, due)
@@ -233,9 +233,9 @@ def _stop(run: Run, event: events.StopRequested) -> None:
     _end(run, finish, "ExecutionAborted", details_of(event.error, event.cause))
 
 
-def _end(run: Run, finish: Finish, type: str, details: dict[str, object]) -> None:
+def _end(run: Run, finish: Finish, type: str, details: Details) -> None:
     settle(run)
-    run.emit(type, 0, details)  # type: ignore[arg-type]
+    run.emit(type, 0, details)
     run.finish(finish)
 
 

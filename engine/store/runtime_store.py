@@ -18,6 +18,7 @@ from stepwell.engine.clock import Clock
 from stepwell.engine.errors import BadBatchError, NotOwnerError, StoreUnavailableError
 from stepwell.engine.ids import ExecutionId, as_uuid, claim_key, shard_of
 from stepwell.engine.jsontypes import Document
+from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.events import Event, Started, TaskStarted
 from stepwell.engine.messages import WorkerReport
 from stepwell.engine.ports import (
@@ -32,7 +33,6 @@ from stepwell.engine.ports import (
 from stepwell.engine.store.codes import STATUS_OF, TARGET_OF, TASK_STARTED, bucket_of
 from stepwell.engine.store.columns import Columns
 from stepwell.engine.store.sql import QUERIES
-
 
 NOTIFY_CHANNEL = "stepwell_inbox"
 
@@ -115,6 +115,7 @@ class PostgresRuntimeStore:
             revision=row["revision"],
             machine_arn=row["machine_arn"],
             machine_name=row["machine_name"],
+            role_arn=row["role_arn"],
             name=row["name"],
             arn=row["arn"],
             started_at=row["started_at"],
@@ -129,6 +130,18 @@ class PostgresRuntimeStore:
             chunks=row["chunks"],
             first_chunk=row["first_chunk"],
         )
+
+    async def status(self, id: ExecutionId) -> Status | None:
+        async with store_errors():
+            code = await self._pool.fetchval("SELECT status FROM execution WHERE id = $1", as_uuid(id))
+        return STATUS_OF[code] if code is not None else None
+
+    async def task_secret(self, id: ExecutionId, task: int) -> bytes | None:
+        async with store_errors():
+            secret: bytes | None = await self._pool.fetchval(
+                "SELECT secret FROM task WHERE execution_id = $1 AND task = $2 AND outcome IS NULL", as_uuid(id), task
+            )
+        return secret
 
     async def chunks_with(self, id: ExecutionId, events: Sequence[int]) -> Sequence[bytes]:
         async with store_errors():
@@ -327,7 +340,12 @@ class PostgresRuntimeStore:
         async with store_errors():
             connection = await asyncpg.connect(self._dsn, timeout=10)
             lost = asyncio.get_running_loop().create_future()
-            connection.add_termination_listener(lambda _: lost.done() or lost.set_result(None))
+
+            def on_loss(_: object) -> None:
+                if not lost.done():
+                    lost.set_result(None)
+
+            connection.add_termination_listener(on_loss)
             await connection.add_listener(NOTIFY_CHANNEL, lambda *_: wake.set())
             try:
                 await lost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from stepwell.engine.asl.states import FieldValue, MapState
 from stepwell.engine.jsontypes import Document, Json, write_text
@@ -11,7 +12,8 @@ from stepwell.engine.machine.dataflow import effective_input, finish_state, inte
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Join, Phase
 from stepwell.engine.machine.states.parallel import joined
-from stepwell.engine.query.templates import path_value
+from stepwell.engine.query.paths import path_reader
+from stepwell.engine.query.scope import Scope
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 
@@ -40,12 +42,10 @@ def items_of(run: Run, frame: Frame) -> Sequence[Json]:
     assert isinstance(state, MapState)
     value = effective_input(run, frame, parameters=False).value
     if state.items_path is not None:
-        value = path_value(state.items_path, run.scope(frame, value))
+        value = path_reader(state.items_path)(run.scope(frame, value))
     if not isinstance(value, list):
-        source = f" at path: '{state.items_path.text}'" if state.items_path is not None else ""
-        raise StatesError(
-            ErrorName.RUNTIME, f"Reference path \"{state.items_path.text if source else '$'}\" must point to array."
-        )
+        path = state.items_path.text if state.items_path is not None else "$"
+        raise StatesError(ErrorName.RUNTIME, f'Reference path "{path}" must point to array.')
     return value
 
 
@@ -87,14 +87,14 @@ def _item(run: Run, frame: Frame, index: int) -> Document:
     assert isinstance(state, MapState) and frame.items is not None
     if state.item_selector is None:
         return Document.of(frame.items[index])
-    scope = run.scope(frame, effective_input(run, frame, parameters=False).value)
-    scope.context = _with_item(scope.context, index, frame.items[index])
+    item: Json = {"Index": index, "Value": frame.items[index]}
+
+    def context() -> Json:
+        return {**cast(dict[str, Json], run.context(frame)), "Map": {"Item": item}}
+
+    input = effective_input(run, frame, parameters=False).value
+    scope = Scope(input, variables=frame.visible, context=context, entropy=run.entropy)
     return Document.of(state.item_selector(scope))
-
-
-def _with_item(context: Json, index: int, value: Json) -> Json:
-    assert isinstance(context, dict)
-    return {**context, "Map": {"Item": {"Index": index, "Value": value}}}
 
 
 def _check_tolerance(run: Run, frame: Frame, field: FieldValue | None, most: int | None) -> None:
@@ -103,7 +103,7 @@ def _check_tolerance(run: Run, frame: Frame, field: FieldValue | None, most: int
     value = field.constant if field.expression is None else field.expression(run.scope(frame, frame.data.value))
     if most is None:
         if isinstance(value, bool) or not isinstance(value, int):
-            text = value if isinstance(value, str) else write_text(value)  # type: ignore[arg-type]
+            text = value if isinstance(value, str) else write_text(value)
             raise StatesError(
                 ErrorName.RUNTIME, f'The {field.field} field refers to value "{text}" which is not a valid integer: {field.text}'
             )

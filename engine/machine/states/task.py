@@ -42,7 +42,7 @@ def run_task(run: Run, frame: Frame) -> None:
     state = frame.current
     assert isinstance(state, TaskState)
     resource = state.resource
-    needs_token = resource.kind is TargetKind.ACTIVITY or resource.pattern is IntegrationPattern.WAIT_FOR_TASK_TOKEN
+    needs_token = resource.kind in CLAIMED or resource.pattern is IntegrationPattern.WAIT_FOR_TASK_TOKEN
     number = run.state.next_task
     task = OpenTask(number, run.entropy.bytes16() if needs_token else b"")
     frame.task = task
@@ -64,10 +64,11 @@ def run_task(run: Run, frame: Frame) -> None:
     if timeout is not None:
         task.timeout_timer = run.start_timer(frame, TimerKind.TASK_TIMEOUT, run.now + 1000 * timeout, number)
     if heartbeat is not None:
+        task.heartbeat_seconds = heartbeat
         task.heartbeat_timer = run.start_timer(frame, TimerKind.HEARTBEAT, run.now + 1000 * heartbeat, number)
     run.commands.append(
         ScheduleTask(
-            number, state.name, frame.entered_event, frame.attempts, resource, payload, task.secret, heartbeat, timeout
+            number, state.name, frame.entered_event, frame.attempts, resource, payload, task.secret, frame.last_event, heartbeat, timeout
         )
     )
     if resource.kind not in CLAIMED:

@@ -1,0 +1,178 @@
+"""Dispatch: tasks that are durable are handed to their targets, and outcomes come back as events.
+
+A task is dispatched after the commit that made it READY, and again by whoever takes its shard over: at least once. The
+outcome of a dispatch is insistent work: it is applied until its fate is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from stepwell.engine import ids
+from stepwell.engine.asl.resources import TargetKind, parse_resource
+from stepwell.engine.errors import StepwellError, StoreUnavailableError, TargetUnavailableError
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.machine import chunks
+from stepwell.engine.machine.commands import ScheduleTask
+from stepwell.engine.machine.events import TaskFailed
+from stepwell.engine.ports import OpenTaskRow, RuntimeStore, TargetResult, TaskRequest
+from stepwell.engine.runtime.executor import Executor
+from stepwell.engine.runtime.failpoints import reach
+from stepwell.engine.runtime.hot import History, Hot, Work
+from stepwell.engine.states_errors import ErrorName
+
+log = logging.getLogger(__name__)
+
+MAX_DELIVERIES: Final = 5
+RETRY_SECONDS: Final = (0.2, 0.5, 1, 2, 5, 10)
+
+
+class Targets(Protocol):
+    """What carries tasks out: `targets.registry.TargetRegistry`."""
+
+    async def perform(self, request: TaskRequest) -> TargetResult: ...
+
+
+class Dispatcher:
+    """Hands tasks to targets. One asyncio task for each that the engine itself waits for."""
+
+    def __init__(
+        self, store: RuntimeStore, executor: Executor, targets: Targets, may_act: Callable[[], bool], now: Callable[[], int]
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._targets = targets
+        self._may_act = may_act
+        self._now = now
+        self._running: dict[tuple[ExecutionId, int], asyncio.Task[None]] = {}
+        self._sent: list[tuple[ExecutionId, int]] = []
+        self.activity_ready = asyncio.Event()
+        """Set whenever an activity task becomes ready; pollers wait on it."""
+
+    async def close(self) -> None:
+        """Stop waiting for targets; what they do is found again after a restart."""
+        for task in list(self._running.values()):
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def scheduled(self, hot: Hot, command: ScheduleTask) -> None:
+        """A task has become durable."""
+        reach("before_dispatch")
+        if command.resource.kind is TargetKind.ACTIVITY:
+            self.activity_ready.set()
+            return
+        info = hot.state.info
+        self._launch(
+            TaskRequest(
+                execution=hot.id,
+                execution_arn=info.arn,
+                machine_name=info.machine_name,
+                task=command.task,
+                state=command.state,
+                attempt=command.attempt,
+                delivery=1,
+                resource=command.resource,
+                payload=command.payload,
+                idempotency_key=ids.idempotency_key(hot.id, command.entry, command.attempt),
+                step_id=ids.step_id(hot.id, command.entry),
+                claim_key=ids.claim_key(command.secret) if command.secret else "",
+                timeout_seconds=command.timeout_seconds,
+                heartbeat_seconds=command.heartbeat_seconds,
+                traceparent=hot.trace_header,
+            )
+        )
+
+    def cancelled(self, id: ExecutionId, task: int) -> None:
+        """A task's outcome is no longer wanted."""
+        running = self._running.pop((id, task), None)
+        if running is not None:
+            running.cancel()
+
+    async def again(self, row: OpenTaskRow, delivery: int) -> None:
+        """Dispatch a task that was found open in the store."""
+        if row.kind is TargetKind.ACTIVITY:
+            self.activity_ready.set()
+            return
+        if (row.execution, row.task) in self._running:
+            return
+        stored = await self._store.load(row.execution)
+        if stored is None:
+            return
+        history = History()
+        for data in await self._store.chunks_with(row.execution, [row.scheduled_event]):
+            history.add(chunks.decode(data))
+        resource = parse_resource(row.resource)
+        assert resource is not None, "a resource that was stored was parsed before"
+        self._launch(
+            TaskRequest(
+                execution=row.execution,
+                execution_arn=stored.arn,
+                machine_name=stored.machine_name,
+                task=row.task,
+                state=row.state,
+                attempt=row.attempt,
+                delivery=delivery,
+                resource=resource,
+                payload=history.payload(row.scheduled_event),
+                idempotency_key=ids.idempotency_key(row.execution, row.entry, row.attempt),
+                step_id=ids.step_id(row.execution, row.entry),
+                claim_key=ids.claim_key(row.secret) if row.secret else "",
+                timeout_seconds=row.timeout_seconds,
+                heartbeat_seconds=row.heartbeat_seconds,
+                traceparent=stored.trace_header,
+            )
+        )
+
+    def _launch(self, request: TaskRequest) -> None:
+        key = (request.execution, request.task)
+        task = asyncio.create_task(self._perform(request))
+        self._running[key] = task
+        task.add_done_callback(lambda _: self._running.pop(key, None) if self._running.get(key) is task else None)
+
+    async def _perform(self, request: TaskRequest) -> None:
+        attempt = 0
+        result: TargetResult = None
+        while self._may_act():
+            try:
+                result = await self._targets.perform(request)
+                break
+            except TargetUnavailableError as error:
+                delay = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+                log.warning("a target is away", extra={"resource": request.resource.text, "reason": str(error)})
+                attempt += 1
+                await asyncio.sleep(delay)
+            except StepwellError as error:
+                result = TaskFailed(request.task, ErrorName.RUNTIME, str(error))
+                break
+            except Exception as error:
+                log.exception("a target failed", extra={"resource": request.resource.text})
+                cause = f"The target of {request.resource.text} failed: {type(error).__name__}."
+                result = TaskFailed(request.task, ErrorName.RUNTIME, cause)
+                break
+        else:
+            return
+        reach("after_dispatch")
+        if request.resource.kind is TargetKind.CELERY:
+            self._sent.append((request.execution, request.task))
+        if result is not None:
+            self._executor.apply(request.execution, Work(result, insistent=True))
+
+    async def flush_sent(self) -> None:
+        """Write down which tasks have been handed to the broker."""
+        sent, self._sent = self._sent, []
+        if sent:
+            try:
+                await self._store.mark_sent(sent, self._now())
+            except StoreUnavailableError:
+                self._sent = sent + self._sent
+
+
+def undeliverable(request_task: int, deliveries: int) -> TaskFailed:
+    """The outcome of a task whose workers died too often."""
+    cause = f"The worker that ran this task was lost, {deliveries} times in a row."
+    return TaskFailed(request_task, ErrorName.WORKER_LOST, cause)
+
+

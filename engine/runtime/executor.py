@@ -1,0 +1,446 @@
+"""The executor: advances the executions of the shards this node owns, one step of each in flight, and makes every step durable.
+
+An event comes in, `transition` is applied, what came of it goes to the committer, and only when the commit is known do
+effects follow: tasks are dispatched, timers are armed, callers are answered. Whenever the store refuses a step or its fate
+is unknown, the execution is dropped from memory and read back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final
+
+from stepwell.engine.asl.states import StateMachine
+from stepwell.engine.clock import Clock, Entropy, SeedSource
+from stepwell.engine.errors import NotOwnerError, StepwellError, StoreUnavailableError
+from stepwell.engine.ids import ExecutionId, shard_of
+from stepwell.engine.machine import chunks, events
+from stepwell.engine.machine.commands import (
+    CancelTask,
+    CancelTimer,
+    CloseTask,
+    Command,
+    Finish,
+    MarkTaskStarted,
+    ScheduleTask,
+    StartTimer,
+    Status,
+)
+from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, full_delta, take_delta
+from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
+from stepwell.engine.ports import CommitEntry, NewDeadLetter, NewExecution, NewTask, RuntimeStore
+from stepwell.engine.runtime.commit import Committer, Fate
+from stepwell.engine.runtime.hot import Hot, Work, revive
+
+log = logging.getLogger(__name__)
+
+MAX_HOT: Final = 20_000
+"""Idle executions kept in memory; beyond it the longest unused are dropped and read back when needed."""
+MAX_TRIES: Final = 100
+SNAPSHOT_AFTER: Final = 64
+
+Machines = Callable[[int, int], Awaitable[StateMachine]]
+"""Gives the compiled definition of (machine key, revision)."""
+
+
+class Effects:
+    """What follows a commit. The engine fills these in."""
+
+    def task_scheduled(self, hot: Hot, command: ScheduleTask) -> None: ...
+
+    def task_cancelled(self, hot: Hot, task: int) -> None: ...
+
+    def timer_started(self, hot: Hot, command: StartTimer) -> None: ...
+
+    def finished(self, hot: Hot, finish: Finish) -> None: ...
+
+
+class Executor:
+    """Advances executions. All methods run on the event loop's thread."""
+
+    def __init__(
+        self,
+        store: RuntimeStore,
+        committer: Committer,
+        machines: Machines,
+        clock: Clock,
+        seeds: SeedSource,
+        effects: Effects,
+        *,
+        region: str,
+    ) -> None:
+        self._store = store
+        self._committer = committer
+        self._machines = machines
+        self._clock = clock
+        self._seeds = seeds
+        self._effects = effects
+        self._region = region
+        self._hot: OrderedDict[ExecutionId, Hot] = OrderedDict()
+        self._loading: dict[ExecutionId, list[Work]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.owned: set[int] = set()
+
+    # -- coming in -------------------------------------------------------------------------------------------------
+
+    def owns(self, id: ExecutionId) -> bool:
+        """Whether this node owns the execution's shard."""
+        return shard_of(id) in self.owned
+
+    def hot(self, id: ExecutionId) -> Hot | None:
+        """The execution, if it is in memory."""
+        return self._hot.get(id)
+
+    def begin(
+        self, info: ExecutionInfo, new: NewExecution, machine: StateMachine, event: events.Started
+    ) -> asyncio.Future[bool] | None:
+        """Start a new execution. The future is True once it is durable, False if its name is taken; None if it is known here."""
+        id = ExecutionId(info.id)
+        if id in self._hot or id in self._loading:
+            return None
+        hot = Hot(id, shard_of(id), 0, ExecutionState(info), machine, new.machine_key, new.revision, new.trace_header)
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        hot.works.append(Work(event, future=future))
+        self._keep(hot)
+        self._run(hot, new)
+        return future
+
+    def apply(self, id: ExecutionId, work: Work) -> None:
+        """Apply an event to an execution, reading it from the store if need be."""
+        if shard_of(id) not in self.owned:
+            self._give_up(work, NotOwnerError("Another node owns this execution now."))
+            return
+        hot = self._hot.get(id)
+        if hot is not None:
+            hot.works.append(work)
+            if not hot.busy:
+                self._run(hot)
+            return
+        waiting = self._loading.get(id)
+        if waiting is not None:
+            waiting.append(work)
+            return
+        self._loading[id] = [work]
+        self._spawn(self._load(id))
+
+    def ask(self, id: ExecutionId, event: events.Event, *, insistent: bool = False) -> asyncio.Future[bool]:
+        """As `apply`, with a future that tells whether the event changed anything, once that is durable."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.apply(id, Work(event, future=future, insistent=insistent))
+        return future
+
+    async def read(self, id: ExecutionId) -> Hot | None:
+        """The execution in memory, read from the store if need be; None if there is none or another node owns it."""
+        hot = self._hot.get(id)
+        if hot is None and self.owns(id):
+            await asyncio.shield(self.ask(id, events.Continued()))
+            hot = self._hot.get(id)
+        return hot
+
+    def drop_shards(self, shards: set[int]) -> None:
+        """Forget everything of shards that are no longer ours."""
+        self.owned -= shards
+        for id in [id for id in self._hot if shard_of(id) in shards]:
+            self._drop(self._hot[id], NotOwnerError("Another node owns this execution now."))
+
+    def drop_all(self, error: StepwellError) -> None:
+        """Forget every idle execution, as after a reconnect that may have gone back in time."""
+        for hot in list(self._hot.values()):
+            if not hot.busy:
+                self._drop(hot, error)
+
+    async def close(self) -> None:
+        """Stop what is being read."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- reading back ----------------------------------------------------------------------------------------------
+
+    async def _load(self, id: ExecutionId) -> None:
+        delay = 0.05
+        hot: Hot | None = None
+        while True:
+            try:
+                hot = await self._revive(id)
+                break
+            except StoreUnavailableError as error:
+                works = self._loading[id]
+                for work in [work for work in works if not work.insistent]:
+                    works.remove(work)
+                    self._give_up(work, error)
+                if not works or shard_of(id) not in self.owned:
+                    del self._loading[id]
+                    for work in works:
+                        self._give_up(work, error)
+                    return
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 2.0)
+            except Exception as error:
+                log.exception("an execution cannot be read back", extra={"execution": id.hex()})
+                for work in self._loading.pop(id):
+                    self._give_up(work, StepwellError(f"The execution cannot be read back: {type(error).__name__}."))
+                return
+        works = self._loading.pop(id)
+        if hot is None or shard_of(id) not in self.owned:
+            for work in works:
+                self._settle(work, changed=False)
+            return
+        hot.works.extend(works)
+        self._keep(hot)
+        self._run(hot)
+
+    async def _revive(self, id: ExecutionId) -> Hot | None:
+        stored = await self._store.load(id)
+        if stored is None:
+            return None
+        machine = await self._machines(stored.machine_key, stored.revision)
+        state = await revive(self._store, stored, machine, self._region)
+        hot = Hot(
+            id, shard_of(id), stored.rev, state, machine, stored.machine_key, stored.revision, stored.trace_header,
+            redrive_token=stored.redrive_token,
+        )  # fmt: skip
+        hot.unsnapped = len(stored.chunks)
+        if stored.status is Status.RUNNING and state.ready:
+            hot.works.append(Work(events.Continued(), insistent=True))
+        return hot
+
+    def _keep(self, hot: Hot) -> None:
+        self._hot[hot.id] = hot
+        if len(self._hot) > MAX_HOT:
+            for id, old in self._hot.items():
+                if not old.busy and not old.works:
+                    del self._hot[id]
+                    break
+
+    # -- advancing -------------------------------------------------------------------------------------------------
+
+    def _run(self, hot: Hot, new: NewExecution | None = None) -> None:
+        """Apply waiting events and hand the step to the committer."""
+        state = hot.state
+        now = hot.last_now = max(self._clock.now_ms(), hot.last_now)
+        first = state.next_event
+        written: list[HistoryEvent] = []
+        commands: list[Command] = []
+        applied: list[chunks.AppliedEvent] = []
+        done: list[tuple[Work, bool]] = []
+        more = False
+        while hot.works and not more and len(written) < DEFAULT_SLICE.events:
+            work = hot.works.popleft()
+            seed = self._seeds.seed()
+            try:
+                step = transition(hot.machine, state, work.event, now, Entropy(seed))
+            except Exception as error:
+                self._broken(hot, work, done, error)
+                return
+            changed = bool(step.events or step.commands)
+            if changed and isinstance(work.event, events.Redriven):
+                hot.redrive_token = work.event.token
+            if changed:
+                applied.append(chunks.AppliedEvent(work.event, now, seed, step.first_event))
+                written += step.events
+                commands += step.commands
+            more = step.more
+            done.append((work, changed))
+        inbox = [work.inbox for work, _ in done if work.inbox is not None]
+        if not applied and not inbox and new is None:
+            for work, _ in done:
+                self._settle(work, changed=False)
+            return
+        entry = self._entry(hot, new, first, written, commands, applied, done, inbox)
+        hot.busy = True
+        if more:
+            hot.works.appendleft(Work(events.Continued(), insistent=True))
+        self._committer.submit(entry, lambda fate, why: self._told(hot, entry, commands, done, fate, why))
+
+    def _entry(
+        self,
+        hot: Hot,
+        new: NewExecution | None,
+        first: int,
+        written: list[HistoryEvent],
+        commands: list[Command],
+        applied: list[chunks.AppliedEvent],
+        done: list[tuple[Work, bool]],
+        inbox: list[int],
+    ) -> CommitEntry:
+        state = hot.state
+        delta = take_delta(state)
+        hot.unsnapped += len(delta.frames) + 1
+        full = state.status is Status.RUNNING and hot.unsnapped > SNAPSHOT_AFTER + 4 * len(state.frames)
+        if full:
+            delta = full_delta(state)
+            hot.unsnapped = 0
+        last = state.next_event - 1
+        entry = CommitEntry(
+            id=hot.id,
+            shard=hot.shard,
+            rev=hot.rev,
+            new=new,
+            status=state.status,
+            stopped_at=None,
+            first_event=first,
+            last_event=last,
+            chunk=chunks.encode(chunks.Chunk(first, written, delta, applied)),
+            full_snapshot=full,
+            redrive_count=state.redrive_count,
+            redriven_at=state.redriven_at or None,
+            redrive_token=hot.redrive_token,
+            inbox_gone=inbox,
+        )
+        stored = {_task_of(work.event) for work, _ in done if work.outcome_stored}
+        for command in commands:
+            _put(entry, command, hot, stored)
+        return entry
+
+    def _broken(self, hot: Hot, work: Work, done: list[tuple[Work, bool]], error: Exception) -> None:
+        """The interpreter itself failed: a bug. The execution ends as States.Runtime rather than being stuck for ever."""
+        log.error("the interpreter failed", exc_info=error, extra={"execution": hot.id.hex()})
+        works = [other for other, _ in done] + list(hot.works)
+        self._hot.pop(hot.id, None)
+        poison = isinstance(work.event, events.Poisoned)
+        if hot.rev == 0 or poison:
+            for other in [work, *works]:
+                self._give_up(other, StepwellError(f"The execution cannot be advanced: {type(error).__name__}."))
+            return
+        cause = f"The interpreter failed on this execution: {type(error).__name__}."
+        work = Work(events.Poisoned(cause), inbox=work.inbox, future=work.future)
+        for other in [work, *works]:
+            self.apply(hot.id, other)
+
+    # -- after the commit ------------------------------------------------------------------------------------------
+
+    def _told(
+        self, hot: Hot, entry: CommitEntry, commands: list[Command], done: list[tuple[Work, bool]], fate: Fate, why: str
+    ) -> None:
+        hot.busy = False
+        if fate is Fate.COMMITTED:
+            hot.rev += 1
+            self._carry_out(hot, commands)
+            for work, changed in done:
+                self._settle(work, changed=changed)
+            if hot.state.status is not Status.RUNNING and not hot.works:
+                self._hot.pop(hot.id, None)
+            elif hot.works:
+                self._run(hot)
+            return
+        self._hot.pop(hot.id, None)
+        works = [work for work, _ in done] + list(hot.works)
+        hot.works.clear()
+        if entry.new is not None:
+            error = StoreUnavailableError(why or "The database could not be reached; the start may or may not have happened.")
+            for work in works:
+                if fate is Fate.VOID and self.owns(hot.id):
+                    self._settle(work, changed=False)
+                else:
+                    self._give_up(work, error)
+            return
+        if fate is Fate.POISON:
+            works.insert(0, Work(events.Poisoned(f"The result of a step could not be written: {why}"), insistent=True))
+        self._again(hot, works, fate, why)
+
+    def _again(self, hot: Hot, works: list[Work], fate: Fate, why: str) -> None:
+        """Read the execution back and apply again what must not be lost; its revision tells whether the commit happened."""
+        for work in works:
+            work.tries += 1
+            if isinstance(work.event, events.Continued):
+                continue  # reading the execution back finds what is ready to go on
+            if (work.insistent and work.tries < MAX_TRIES) or (fate is Fate.VOID and work.tries < 3):
+                self.apply(hot.id, work)
+            else:
+                self._give_up(work, StoreUnavailableError(why or "The database could not be reached; ask again."))
+        if hot.id not in self._loading and hot.id not in self._hot:
+            self.apply(hot.id, Work(events.Continued(), insistent=True))
+
+    def _carry_out(self, hot: Hot, commands: list[Command]) -> None:
+        closed = {command.task for command in commands if isinstance(command, CloseTask | CancelTask)}
+        gone = {command.timer for command in commands if isinstance(command, CancelTimer)}
+        for command in commands:
+            match command:
+                case ScheduleTask() if command.task not in closed:
+                    self._effects.task_scheduled(hot, command)
+                case StartTimer() if command.timer not in gone:
+                    self._effects.timer_started(hot, command)
+                case CancelTask():
+                    hot.claims.pop(command.task, None)
+                    self._effects.task_cancelled(hot, command.task)
+                case CloseTask():
+                    hot.claims.pop(command.task, None)
+                case Finish():
+                    self._effects.finished(hot, command)
+                case _:
+                    pass
+
+    def _drop(self, hot: Hot, error: StepwellError) -> None:
+        self._hot.pop(hot.id, None)
+        for work in hot.works:
+            self._give_up(work, error)
+        hot.works.clear()
+
+    @staticmethod
+    def _settle(work: Work, *, changed: bool) -> None:
+        if work.future is not None and not work.future.done():
+            work.future.set_result(changed)
+
+    @staticmethod
+    def _give_up(work: Work, error: StepwellError) -> None:
+        if work.future is not None and not work.future.done():
+            work.future.set_exception(error)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _task_of(event: events.Event) -> int | None:
+    return getattr(event, "task", None)
+
+
+def _put(entry: CommitEntry, command: Command, hot: Hot, stored: set[int | None]) -> None:
+    """Write a command into the entry. What begins and ends within one step is not written at all."""
+    match command:
+        case ScheduleTask():
+            entry.tasks_new.append(
+                NewTask(
+                    task=command.task,
+                    kind=command.resource.kind,
+                    resource=command.resource.text,
+                    scheduled_event=command.scheduled_event,
+                    attempt=command.attempt,
+                    secret=command.secret,
+                    state=command.state,
+                    entry=command.entry,
+                    heartbeat_seconds=command.heartbeat_seconds,
+                    timeout_seconds=command.timeout_seconds,
+                )
+            )
+        case CloseTask() | CancelTask():
+            fresh = [task for task in entry.tasks_new if task.task == command.task]
+            if fresh:
+                entry.tasks_new.remove(fresh[0])
+            else:
+                entry.tasks_closed.append((command.task, command.task in stored))
+            entry.tasks_started = [item for item in entry.tasks_started if item[0] != command.task]
+        case MarkTaskStarted():
+            entry.tasks_started.append((command.task, hot.claims.get(command.task)))
+        case StartTimer():
+            entry.timers_new.append((command.timer, command.due_at, command.kind, command.task))
+        case CancelTimer():
+            fresh_timers = [timer for timer in entry.timers_new if timer[0] == command.timer]
+            if fresh_timers:
+                entry.timers_new.remove(fresh_timers[0])
+            else:
+                entry.timers_gone.append(command.timer)
+        case Finish():
+            entry.stopped_at = command.stopped_at
+            if command.status in (Status.FAILED, Status.TIMED_OUT):
+                entry.dead_letter = NewDeadLetter(
+                    kind="execution", state=command.state, attempt=hot.state.redrive_count, error=command.error,
+                    cause=command.cause,
+                )  # fmt: skip
+

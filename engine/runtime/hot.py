@@ -1,0 +1,119 @@
+"""Executions in memory: what the owner of a shard holds of an execution while it is being advanced, and how it is read back.
+
+It must not know which store it reads from, nor what a transition does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from stepwell.engine.asl.states import StateMachine
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.jsontypes import Document
+from stepwell.engine.machine import chunks
+from stepwell.engine.machine.commands import ScheduleTask
+from stepwell.engine.machine.events import Event
+from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, fold, restore
+from stepwell.engine.ports import RuntimeStore, StoredExecution
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """An event to apply. `inbox` is the row it came from. `future` is told whether it changed anything, once that is durable.
+
+    `insistent` work (outcomes the engine itself has obtained) is applied again until its fate is known; the rest is given
+    up with an error, or found again in the store.
+    """
+
+    event: Event
+    inbox: int | None = None
+    outcome_stored: bool = False
+    insistent: bool = False
+    future: asyncio.Future[bool] | None = None
+    tries: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Hot:
+    """One execution in memory. `busy` while a step of it is being committed."""
+
+    id: ExecutionId
+    shard: int
+    rev: int
+    state: ExecutionState
+    machine: StateMachine
+    machine_key: int
+    revision: int
+    trace_header: str | None = None
+    works: deque[Work] = field(default_factory=deque)
+    busy: bool = False
+    last_now: int = 0
+    unsnapped: int = 0
+    """Frame records written since the last full snapshot."""
+    claims: dict[int, str] = field(default_factory=dict)
+    heartbeats: dict[int, int] = field(default_factory=dict)
+    schedules: dict[int, ScheduleTask] = field(default_factory=dict)
+    redrive_token: str | None = None
+
+
+class History:
+    """The history events of an execution that have been read, by id."""
+
+    def __init__(self) -> None:
+        self._events: dict[int, HistoryEvent] = {}
+
+    def add(self, chunk: chunks.Chunk) -> None:
+        """Take in a chunk."""
+        for offset, event in enumerate(chunk.events):
+            self._events[chunk.first_event + offset] = event
+
+    def missing(self, ids: set[int]) -> list[int]:
+        """Which of these events have not been read."""
+        return sorted(ids - self._events.keys())
+
+    def payload(self, id: int) -> Document:
+        """The user data of an event."""
+        event = self._events[id]
+        assert event.payload is not None, f"event {id} carries no data"
+        return Document.trusted(bytes(event.payload))
+
+
+async def revive(store: RuntimeStore, stored: StoredExecution, machine: StateMachine, region: str) -> ExecutionState:
+    """Rebuild the position of an execution from its chunks."""
+    info = info_of(stored, machine, region)
+    if stored.rev == 0:
+        return ExecutionState(info)
+    history = History()
+    read = [chunks.decode(data) for data in stored.chunks]
+    if stored.first_chunk is not None:
+        history.add(chunks.decode(stored.first_chunk))
+    for chunk in read:
+        history.add(chunk)
+    folded = fold(chunk.delta for chunk in read if chunk.delta is not None)
+    missing = history.missing(folded.needed_events() | {1})
+    if missing:
+        for data in await store.chunks_with(stored.id, missing):
+            history.add(chunks.decode(data))
+    state = restore(machine, info, stored.status, folded, history.payload)
+    state.redriven_at = stored.redriven_at or 0
+    return state
+
+
+def info_of(stored: StoredExecution, machine: StateMachine, region: str) -> ExecutionInfo:
+    """What never changes about a stored execution."""
+    parts = stored.arn.split(":")
+    return ExecutionInfo(
+        id=stored.id,
+        arn=stored.arn,
+        name=stored.name,
+        machine_arn=stored.machine_arn,
+        machine_name=stored.machine_name,
+        role_arn=stored.role_arn,
+        started_at=stored.started_at,
+        region=parts[3] or region,
+        version_arn=stored.version_arn,
+        alias_arn=stored.alias_arn,
+    )

@@ -1,0 +1,125 @@
+"""Ownership: this node's lease, and the shards it owns.
+
+The lease is one row, renewed every third of its life; expiry is judged by Postgres's clock alone. The holder stops acting a
+margin before its lease could run out by its own monotonic clock, counted from the moment the renewal was sent. Even a holder
+that oversleeps does no harm: every commit is fenced in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+from stepwell.engine.clock import Clock
+from stepwell.engine.errors import NotOwnerError, StoreUnavailableError
+from stepwell.engine.ids import SHARD_COUNT
+from stepwell.engine.ports import NodeRow, RuntimeStore
+from stepwell.engine.runtime.failpoints import reach
+
+log = logging.getLogger(__name__)
+
+Taken = Callable[[set[int]], Awaitable[None]]
+Lost = Callable[[set[int]], None]
+
+
+class Leases:
+    """Keeps the node's lease and its fair share of the shards."""
+
+    def __init__(
+        self,
+        store: RuntimeStore,
+        node: UUID,
+        clock: Clock,
+        *,
+        address: str | None,
+        ttl_ms: int,
+        taken: Taken,
+        lost: Lost,
+    ) -> None:
+        self._store = store
+        self._node = node
+        self._clock = clock
+        self._address = address
+        self._ttl_ms = ttl_ms
+        self._taken = taken
+        self._lost = lost
+        self._valid_until = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self.owned: set[int] = set()
+        self.nodes: Sequence[NodeRow] = ()
+
+    @property
+    def valid(self) -> bool:
+        """Whether this node may act: dispatch, answer, take in work."""
+        return self._clock.monotonic() < self._valid_until
+
+    async def start(self) -> None:
+        """Register, take the first share of shards, keep renewing."""
+        sent = self._clock.monotonic()
+        await self._store.register_node(self._node, self._address, self._ttl_ms)
+        self._renewed(sent)
+        await self._round()
+        self._task = asyncio.create_task(self._keep(), name="leases")
+
+    async def close(self) -> None:
+        """Give everything back."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            await self._store.remove_node(self._node)
+        except StoreUnavailableError:
+            log.warning("the lease could not be given back; it will run out by itself")
+
+    def _renewed(self, sent: float) -> None:
+        self._valid_until = sent + self._ttl_ms / 1000 * 0.8
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(min(self._ttl_ms / 3000, 1.0))
+            try:
+                await self._round()
+            except StoreUnavailableError as error:
+                log.warning("the lease cannot be renewed", extra={"reason": str(error)})
+            except NotOwnerError:
+                self._lose(set(self.owned))
+                await self._register_again()
+
+    async def _register_again(self) -> None:
+        try:
+            sent = self._clock.monotonic()
+            await self._store.register_node(self._node, self._address, self._ttl_ms)
+            self._renewed(sent)
+        except StoreUnavailableError:
+            return
+
+    async def _round(self) -> None:
+        """Renew, see who is alive, and take or give shards until the share is fair."""
+        was_valid = self.valid
+        sent = self._clock.monotonic()
+        self.nodes = await self._store.renew_node(self._node, self._ttl_ms)
+        self._renewed(sent)
+        owned = set(await self._store.owned_shards(self._node))
+        if not was_valid or self.owned - owned:
+            self._lose(set(self.owned) if not was_valid else self.owned - owned)
+        engines = max(1, len(self.nodes))
+        fair = -(-SHARD_COUNT // engines)
+        if len(owned) > fair:
+            surplus = set(sorted(owned)[fair:])
+            self._lose(surplus & self.owned)
+            await self._store.release_shards(self._node, sorted(surplus))
+            owned -= surplus
+        elif len(owned) < fair:
+            owned |= set(await self._store.take_shards(self._node, fair - len(owned)))
+        new = owned - self.owned
+        if new:
+            reach("after_takeover")
+            self.owned |= new
+            await self._taken(new)
+
+    def _lose(self, shards: set[int]) -> None:
+        if shards:
+            self.owned -= shards
+            self._lost(shards)
