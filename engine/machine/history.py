@@ -7,14 +7,14 @@ event never escapes or re-parses it. `api` turns a record into AWS's shape by th
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from stepwell.engine.asl.states import StateType
-from stepwell.engine.jsontypes import Json
 
-Details = dict[str, Json]
+Details = dict[str, Any]
+"""Members of an event's details but for user data. (`Any` and not `Json`: msgspec cannot read a recursive alias.)"""
 
 
 class HistoryEvent(msgspec.Struct, array_like=True, gc=False, frozen=True):

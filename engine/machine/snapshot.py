@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -135,7 +135,7 @@ class FrameRecord(msgspec.Struct, array_like=True, omit_defaults=True):
     task: OpenTask | None = None
     timer: int = 0
     join: Join | None = None
-    variables: dict[str, Json] | None = None
+    variables: dict[str, Any] | None = None
     data: msgspec.Raw | None = None
 
 
