@@ -298,12 +298,11 @@ async def serve_address(host: FunctionHost, address: str, on_ready: Callable[[st
     stop = _on_signals()
     loop = asyncio.get_running_loop()
     if address.startswith("unix:"):
-        path = Path(address[5:])
-        if path.is_socket():
-            path.unlink()
+        path = address[5:]
+        _clear(Path(path))
         old = os.umask(0o177)  # the socket is its owner's alone from the first moment
         try:
-            server = await loop.create_unix_server(host.connection, str(path))
+            server = await loop.create_unix_server(host.connection, path)
         finally:
             os.umask(old)
         bound = address
@@ -326,6 +325,12 @@ async def serve_address(host: FunctionHost, address: str, on_ready: Callable[[st
         await host.drain(GRACE_SECONDS)
         for connection in list(host.connections):
             connection.close()
+
+
+def _clear(path: Path) -> None:
+    """Remove what a host that was killed left behind."""
+    if path.is_socket():
+        path.unlink()
 
 
 def _on_signals() -> asyncio.Future[None]:
