@@ -10,6 +10,7 @@ import asyncio
 import base64
 import codecs
 import ssl
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -112,11 +113,13 @@ class HttpTarget:
         """Send the request and make its answer the outcome; with `.waitForTaskToken` it is only submitted by that."""
         waits = request.resource.pattern is IntegrationPattern.WAIT_FOR_TASK_TOKEN
         try:
-            output = await self._perform(request)
+            raw = msgspec.Raw(write(await self._perform(request)))
         except StatesError as error:
             cause = error.cause[:MAX_CAUSE_LENGTH] if error.cause is not None else None
             return TaskFailed(request.task, error.error, cause, "submit" if waits else "run")
-        raw = msgspec.Raw(write(output))
+        except (JsonTextError, RecursionError):
+            cause = "The request or its answer is nested too deeply to be handled."
+            return TaskFailed(request.task, ErrorName.RUNTIME, cause, "submit" if waits else "run")
         return TaskSubmitted(request.task, raw) if waits else TaskSucceeded(request.task, raw)
 
     async def close(self) -> None:
@@ -247,7 +250,9 @@ def _status_error(call: Call, answer: Answer, redactor: Redactor) -> StatesError
         return StatesError(f"{STATUS_ERROR}{answer.status}", text)
     kept = redactor.text(body if isinstance(body, str) else write_text(body))
     cause["ResponseBodyTruncated"] = True
-    size = MAX_CAUSE_LENGTH
-    while len(text := write_text({**cause, "ResponseBody": kept[:size]})) > MAX_CAUSE_LENGTH:
-        size -= max(1, (len(text) - MAX_CAUSE_LENGTH) // 2)
-    return StatesError(f"{STATUS_ERROR}{answer.status}", text)
+
+    def cut(size: int) -> str:
+        return write_text({**cause, "ResponseBody": kept[:size]})
+
+    fitting = bisect_right(range(min(len(kept), MAX_CAUSE_LENGTH)), MAX_CAUSE_LENGTH, key=lambda size: len(cut(size)))
+    return StatesError(f"{STATUS_ERROR}{answer.status}", cut(max(0, fitting - 1)))
