@@ -139,7 +139,7 @@ class EngineConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
         self._host.connections.add(self)
-        transport.write(frame([Challenge(self._nonce)]))
+        self._transport.write(frame([Challenge(self._nonce)]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

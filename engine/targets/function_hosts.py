@@ -80,10 +80,16 @@ class HostConnection(asyncio.Protocol):
         self._flushing = False
         self._paused = False
         self.functions: frozenset[str] = frozenset()
+        self.pid = 0
         self.ready: asyncio.Future[None] = loop.create_future()
         """Done when calls may be made."""
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done when the connection is gone."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether a call can be made at this moment."""
+        return self._transport is not None
 
     @property
     def load(self) -> int:
@@ -151,6 +157,7 @@ class HostConnection(asyncio.Protocol):
             if not hmac.compare_digest(message.proof, host_proof(self._secret, self._nonce)):
                 raise HostRefusedError("it does not know the shared secret")
             self.functions = frozenset(message.functions)
+            self.pid = message.pid
             if not self.ready.done():
                 self.ready.set_result(None)
 
@@ -267,7 +274,7 @@ class FunctionHostPool:
         return await running
 
     async def _pick(self, function: str = "") -> HostConnection:
-        connections = self._connections
+        connections = [one for one in self._connections if one.alive]
         if not connections:
             connections = await self._wait_for_host()
         if len(connections) == 1:
@@ -283,14 +290,14 @@ class FunctionHostPool:
             )
         try:
             async with asyncio.timeout(self._patience):
-                while not self._connections:
+                while not (connections := [one for one in self._connections if one.alive]):
                     self._arrival.clear()
                     await self._arrival.wait()
         except TimeoutError:
             raise TargetUnavailableError(
                 f"No function host could be reached for {self._patience:g} seconds; see the log for why."
             ) from None
-        return self._connections
+        return connections
 
     # ----------------------------------------------------------------------------------------------------- keeping
 
