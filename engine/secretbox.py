@@ -89,19 +89,19 @@ def _bound(header: bytes, context: str) -> bytes:
     return header + context.encode()
 
 
-def load_box(environment: Mapping[str, str], data_directory: Path | None) -> SecretBox:
-    """The box of this installation: keys from `STEPWELL_SECRET_KEY`, else from the file `secret.key` of the data directory.
+def load_box(keys: str | None, data_directory: Path | None) -> SecretBox:
+    """The box of this installation: the keys of the setting `STEPWELL_SECRET_KEY`, else of `secret.key` in the data directory.
 
-    The variable holds base64 keys, newest first, separated by commas. The file is made at the first use, readable by its
-    owner alone; several hosts on one database must share the variable instead.
+    The setting holds base64 keys, newest first, separated by commas. The file is made at the first use, readable by its
+    owner alone; several hosts on one database must share the setting instead.
     """
-    return SecretBox(*load_keys(environment, data_directory))
+    return SecretBox(*load_keys(keys, data_directory))
 
 
-def load_keys(environment: Mapping[str, str], data_directory: Path | None) -> tuple[bytes, *tuple[bytes, ...]]:
+def load_keys(keys: str | None, data_directory: Path | None) -> tuple[bytes, *tuple[bytes, ...]]:
     """The keys of this installation, the sealing one first; see `load_box`."""
-    if text := environment.get(KEY_SETTING, "").strip():
-        return _parse_keys(text, f"the environment variable {KEY_SETTING}")
+    if keys is not None and keys.strip():
+        return _parse_keys(keys, f"the setting {KEY_SETTING}")
     if data_directory is None:
         raise ConfigurationError(f"There is no key to keep secrets with. Set {KEY_SETTING}. {_HOW_TO_MAKE_ONE}")
     file = data_directory / KEY_FILE

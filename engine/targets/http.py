@@ -11,7 +11,6 @@ import base64
 import codecs
 import ssl
 from bisect import bisect_right
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -28,9 +27,10 @@ from stepwell.engine.limits import HTTP_TASK_SECONDS, MAX_CAUSE_LENGTH, MAX_PAYL
 from stepwell.engine.machine.events import TaskFailed, TaskSubmitted, TaskSucceeded
 from stepwell.engine.ports import TargetResult, TaskRequest
 from stepwell.engine.secretbox import Redactor, SecretBox
+from stepwell.engine.settings import Settings
 from stepwell.engine.states_errors import ErrorName, StatesError
 from stepwell.engine.targets.connections import Connections, FindConnection, Opened
-from stepwell.engine.targets.egress import ALLOW_SETTING, EgressPolicy
+from stepwell.engine.targets.egress import EgressPolicy
 from stepwell.engine.targets.guarded import Answer, Call, GuardedSession, shown
 from stepwell.engine.targets.http_request import NOTHING, build_call, direct_call, read_parameters
 
@@ -48,31 +48,17 @@ class HttpSettings:
     timeout_seconds: float = HTTP_TASK_SECONDS
     max_redirects: int = 5
     max_connections: int = 1_000
-    ca_file: str | None = None
+    ca_file: Path | None = None
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> HttpSettings:
-        """Read `STEPWELL_HTTP_*`. Raises `ConfigurationError`."""
-
-        def number(name: str, default: float, least: float) -> float:
-            text = environment.get(name) or str(default)
-            try:
-                value = float(text)
-            except ValueError:
-                value = -1.0
-            if not least <= value < 1e9:
-                raise ConfigurationError(f"{name} is {text!r}; it must be a number, at least {least:g}.")
-            return value
-
-        ca_file = environment.get("STEPWELL_HTTP_CA_FILE") or None
-        if ca_file is not None and not Path(ca_file).is_file():
-            raise ConfigurationError(f"STEPWELL_HTTP_CA_FILE names {ca_file}, which is not a file.")
+    def of(cls, settings: Settings) -> HttpSettings:
+        """Those among the settings of the process."""
         return cls(
-            allow=environment.get(ALLOW_SETTING, ""),
-            timeout_seconds=number("STEPWELL_HTTP_TIMEOUT", cls.timeout_seconds, 0.001),
-            max_redirects=int(number("STEPWELL_HTTP_REDIRECTS", cls.max_redirects, 0)),
-            max_connections=int(number("STEPWELL_HTTP_CONNECTIONS", cls.max_connections, 1)),
-            ca_file=ca_file,
+            allow=settings.http_allow,
+            timeout_seconds=settings.http_timeout,
+            max_redirects=settings.http_redirects,
+            max_connections=settings.http_connections,
+            ca_file=settings.http_ca_file,
         )
 
     def session(self, *, resolver: AbstractResolver | None = None) -> GuardedSession:

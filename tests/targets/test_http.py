@@ -19,6 +19,7 @@ from stepwell.engine.jsontypes import Json
 from stepwell.engine.limits import MAX_CAUSE_LENGTH, MAX_PAYLOAD_BYTES
 from stepwell.engine.machine.events import TaskFailed, TaskSubmitted
 from stepwell.engine.secretbox import SecretBox
+from stepwell.engine.settings import Settings
 from stepwell.engine.targets.http import HttpSettings, HttpTarget, http_target
 from tests.targets.servers import (
     HTTP_INVOKE,
@@ -489,7 +490,7 @@ async def test_tls_is_verified_and_a_certificate_can_be_trusted(
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     strict = http_target(HttpSettings(allow="loopback"), shelf, box, clock)
-    trusting = http_target(HttpSettings(allow="loopback", ca_file=str(certificate)), shelf, box, clock)
+    trusting = http_target(HttpSettings(allow="loopback", ca_file=certificate), shelf, box, clock)
     app = web.Application()
     app.router.add_get("/", echo)
     runner = web.AppRunner(app)
@@ -508,17 +509,22 @@ async def test_tls_is_verified_and_a_certificate_can_be_trusted(
         await runner.cleanup()
 
 
-def test_settings_are_read_and_checked() -> None:
-    settings = HttpSettings.of(
-        {"STEPWELL_HTTP_ALLOW": "loopback", "STEPWELL_HTTP_TIMEOUT": "5", "STEPWELL_HTTP_REDIRECTS": "0"}
+def test_settings_are_those_of_the_process(tmp_path: Path) -> None:
+    environment = {
+        "STEPWELL_HTTP_ALLOW": "loopback",
+        "STEPWELL_HTTP_TIMEOUT": "5",
+        "STEPWELL_HTTP_REDIRECTS": "0",
+        "STEPWELL_HTTP_CONNECTIONS": "7",
+        "STEPWELL_HTTP_CA_FILE": str(tmp_path / "ca.pem"),
+    }
+    assert HttpSettings.of(Settings.load(environment)) == HttpSettings(
+        allow="loopback", timeout_seconds=5.0, max_redirects=0, max_connections=7, ca_file=tmp_path / "ca.pem"
     )
-    assert (settings.allow, settings.timeout_seconds, settings.max_redirects) == ("loopback", 5.0, 0)
-    assert HttpSettings.of({}) == HttpSettings()
-    for wrong in (
-        {"STEPWELL_HTTP_TIMEOUT": "soon"},
-        {"STEPWELL_HTTP_TIMEOUT": "0"},
-        {"STEPWELL_HTTP_REDIRECTS": "-1"},
-        {"STEPWELL_HTTP_CA_FILE": "/nowhere"},
-    ):
-        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
-            HttpSettings.of(wrong)
+    assert HttpSettings.of(Settings.load({})) == HttpSettings()
+
+
+def test_a_file_without_certificates_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("nothing\n")
+    for file in (tmp_path / "empty.pem", tmp_path / "absent.pem"):
+        with pytest.raises(ConfigurationError, match="STEPWELL_HTTP_CA_FILE"):
+            HttpSettings(ca_file=file).session()

@@ -57,30 +57,30 @@ def test_keys_rotate() -> None:
         SecretBox(NEW).decrypt(sealed, "a")
 
 
-def test_the_variable_wins_over_the_file(tmp_path: Path) -> None:
-    assert load_keys({"STEPWELL_SECRET_KEY": f" {b64(NEW)}, {b64(OLD)}\n"}, tmp_path) == (NEW, OLD)
+def test_the_setting_wins_over_the_file(tmp_path: Path) -> None:
+    assert load_keys(f" {b64(NEW)}, {b64(OLD)}\n", tmp_path) == (NEW, OLD)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("text", ("short", b64(bytes(16)), b64(NEW) + ",x", "!" * 44))
 def test_a_bad_key_is_an_error_that_does_not_show_it(text: str) -> None:
     with pytest.raises(ConfigurationError, match="openssl rand") as caught:
-        load_box({"STEPWELL_SECRET_KEY": text}, None)
+        load_box(text, None)
     assert text not in str(caught.value)
 
 
 def test_the_file_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     home = tmp_path / "data"
-    first = load_keys({}, home)
-    assert load_keys({}, home) == first
+    first = load_keys(None, home)
+    assert load_keys(None, home) == first
     assert [(file.name, file.stat().st_mode & 0o777) for file in home.iterdir()] == [("secret.key", 0o600)]
 
 
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
-    load_keys({}, tmp_path)
+    load_keys(None, tmp_path)
     (tmp_path / "secret.key").chmod(0o640)
     with pytest.raises(ConfigurationError, match="chmod 600"):
-        load_keys({}, tmp_path)
+        load_keys(None, tmp_path)
 
 
 def test_two_processes_that_start_at_once_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,13 +94,13 @@ def test_two_processes_that_start_at_once_agree(tmp_path: Path, monkeypatch: pyt
         link(source, file)
 
     monkeypatch.setattr(os, "link", beaten)
-    assert load_keys({}, tmp_path) == (OLD,)
+    assert load_keys(None, tmp_path) == (OLD,)
     assert [file.name for file in tmp_path.iterdir()] == ["secret.key"]
 
 
 def test_no_key_at_all_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(ConfigurationError, match="Set STEPWELL_SECRET_KEY"):
-        load_box({}, None)
+        load_box(None, None)
 
 
 def test_a_box_shows_no_key() -> None:
