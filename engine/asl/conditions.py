@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, cast
 
-from stepwell.engine.asl import rules
+from stepwell.engine.asl import query_rules, rules
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.jsontypes import Json
@@ -63,13 +63,13 @@ def _check_members(report: Report, rule: Mapping[str, Json], place: Place, *, to
         if key in OPERATORS or key in COMBINATORS:
             continue
         if key == "Variable" and comparison:
-            rules.check_variable(report, value, (place, key))
+            query_rules.check_variable(report, value, (place, key))
         elif key == "Comment" or (key == "Next" and top):
             rules.check_string(report, value, (place, key), QueryLanguage.JSONPATH)
         elif key == "Assign" and top:
-            rules.check_assign(report, value, (place, key), QueryLanguage.JSONPATH)
+            query_rules.check_assign(report, value, (place, key), QueryLanguage.JSONPATH)
         elif key in _JSONATA_ONLY:
-            report.error(place, rules.wrong_language(key, QueryLanguage.JSONPATH))
+            report.error(place, query_rules.wrong_language(key, QueryLanguage.JSONPATH))
         else:
             hint = "Only a rule directly in Choices may have it." if key in _TOP_ONLY else None
             report.error(place, f"Field '{key}' is not supported", hint=hint)

@@ -24,10 +24,8 @@ class Kind(Enum):
     """A string, taken as it is."""
     COMPUTED_STRING = auto()
     """A string; JSONata may give it."""
-    BOOLEAN = auto()
     TRUE = auto()
     """A boolean; `End: false` means the same as no End."""
-    OBJECT = auto()
     STATE_TYPE = auto()
     QUERY_LANGUAGE = auto()
     VERSION = auto()
@@ -58,9 +56,8 @@ class Kind(Enum):
     """A boolean, or a JSONata string that gives one."""
     ITEMS = auto()
     """An array, or a JSONata string that gives one."""
-    PATH = auto()
-    """A JSONPath."""
     PATH_OR_NULL = auto()
+    """A JSONPath, or null."""
     REFERENCE_PATH = auto()
     """A path to one place, over the input, a variable or the context object."""
     RESULT_PATH = auto()

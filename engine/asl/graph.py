@@ -6,12 +6,13 @@ Reads the definition as JSON, because what is refused has no model. It must not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.jsontypes import Json
 
-_FINAL_TYPES = frozenset({"Succeed", "Fail"})
+_FINAL_TYPES: Final = ("Succeed", "Fail")
 
 
 def transitions(state: Mapping[str, Json], place: Place) -> Iterator[tuple[Place, str]]:

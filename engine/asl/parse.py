@@ -12,9 +12,9 @@ from typing import Final, TypedDict, cast
 from stepwell.engine import limits
 from stepwell.engine.asl.conditions import compile_rule
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode
+from stepwell.engine.asl.query_rules import is_jsonata
 from stepwell.engine.asl.report import Report
 from stepwell.engine.asl.resources import Resource, parse_resource
-from stepwell.engine.asl.rules import is_jsonata
 from stepwell.engine.asl.source import read_definition, with_positions
 from stepwell.engine.asl.states import (
     Assignment,

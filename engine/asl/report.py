@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from stepwell.engine.asl.diagnostics import Diagnostic, DiagnosticCode, Severity
-from stepwell.engine.asl.source import escape_pointer
+from stepwell.engine.asl.scanner import escape_pointer
 
 Place: TypeAlias = "tuple[Place, str | int] | None"
 """The container's place and the name or index in it; None is the root."""

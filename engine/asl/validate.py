@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from stepwell.engine import limits
-from stepwell.engine.asl import fields, resource_rules, rules
+from stepwell.engine.asl import fields, query_rules, resource_rules, rules
 from stepwell.engine.asl.conditions import check_rule
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode
 from stepwell.engine.asl.fields import FieldSet, Kind
@@ -127,7 +127,7 @@ class _Walk:
                 continue
             kind = field.kind(language)
             if kind is None:
-                report.error(place, rules.wrong_language(key, language))
+                report.error(place, query_rules.wrong_language(key, language))
                 continue
             method = _CONTAINER_CHECKS.get(kind)
             if method is not None:
@@ -202,7 +202,7 @@ class _Walk:
             language = QueryLanguage.JSONPATH
         self.fields(state, place, fields.STATE_FIELDS[StateType(type_name)], language)
         if type_name == "Pass" and language is QueryLanguage.JSONPATH:
-            rules.check_static_result(self.report, state.get("Result"), (place, "Result"))
+            query_rules.check_static_result(self.report, state.get("Result"), (place, "Result"))
 
     def branches(self, value: Json, place: Place, language: QueryLanguage) -> None:
         """Branches of a Parallel."""
@@ -264,9 +264,9 @@ class _Walk:
     def credentials(self, value: Json, place: Place, language: QueryLanguage) -> None:
         """Credentials of a Task."""
         if language is QueryLanguage.JSONATA:
-            rules.check_jsonata_object(self.report, value, place, language)
+            query_rules.check_jsonata_object(self.report, value, place, language)
         else:
-            rules.check_object_template(self.report, value, place, language)
+            query_rules.check_object_template(self.report, value, place, language)
         if isinstance(value, dict) and not value:
             self._missing(place, ["RoleArn"])
 

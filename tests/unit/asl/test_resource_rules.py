@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+
+from stepwell.engine.asl.diagnostics import DefinitionError, DiagnosticCode
+from stepwell.engine.asl.parse import parse_definition
+from stepwell.engine.asl.resource_rules import OWN_SCHEMES
+from tests.unit.asl.definitions import FUNCTION, body, errors, machine, texts, warnings
+
+ACTIVITY = "arn:aws:states:us-east-1:123456789012:activity:a"
+
+
+@pytest.mark.parametrize(
+    "resource",
+    (
+        FUNCTION,
+        FUNCTION + ":PROD",
+        FUNCTION + ":$LATEST",
+        ACTIVITY,
+        "arn:aws:states:::lambda:invoke",
+        "arn:aws:states:::states:startExecution.sync:2",
+        "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
+        "arn:aws:states:::aws-sdk:s3:getObject",
+        "arn:aws-us-gov:states:::sns:publish",
+    ),
+)
+def test_resources_valid_everywhere(resource: str) -> None:
+    definition = machine(body("Task", Resource=resource))
+    assert errors(definition) == warnings(definition) == []
+    assert errors(definition, target="aws") == []
+    parse_definition(definition)
+
+
+@pytest.mark.parametrize("scheme", OWN_SCHEMES)
+def test_own_schemes_are_named_under_target_aws(scheme: str) -> None:
+    definition = machine(body("Task", Resource=f"{scheme}x"))
+    assert errors(definition) == []
+    (found,) = errors(definition, target="aws")
+    assert (found.code, found.location) == (DiagnosticCode.STEPWELL_ONLY_RESOURCE, "/States/X/Resource")
+
+
+@pytest.mark.parametrize(
+    "resource", ("arn:x", "docker://a:latest", "plain", "arn:aws:states:::aws-sdk:s3:getObject.sync", "celery:")
+)
+def test_unknown_resources_are_warned_of_and_never_created(resource: str) -> None:
+    definition = machine(body("Task", Resource=resource))
+    assert errors(definition) == []
+    assert [found.code for found in warnings(definition)] == [DiagnosticCode.INVALID_RESOURCE]
+    assert len(errors(definition, target="aws")) == 1
+    with pytest.raises(DefinitionError, match=r"is not recognized\. The value is not a valid resource ARN"):
+        parse_definition(definition)
+
+
+@pytest.mark.parametrize("suffix", (":", ":$*#$7485"))
+def test_a_function_arn_with_a_wrong_alias(suffix: str) -> None:
+    assert len(errors(machine(body("Task", Resource=FUNCTION + suffix)))) == 1
+
+
+@pytest.mark.parametrize("resource", ("${Function}", "${Function.Arn}", "arn:${AWS::Partition}:states:::sns:publish"))
+def test_substitutions_left_to_fill_in(resource: str) -> None:
+    definition = machine(body("Task", Resource=resource))
+    assert errors(definition) == []
+    assert [found.code for found in warnings(definition)] == [DiagnosticCode.STEPWELL_PLACEHOLDER]
+    with pytest.raises(DefinitionError, match=r"INVALID_RESOURCE: .* nobody has filled in at /States/X/Resource"):
+        parse_definition(definition)
+
+
+@pytest.mark.parametrize("resource", ("${Function", "arn:${a}:${b", "${}"))
+def test_a_substitution_that_is_not_closed(resource: str) -> None:
+    (found,) = errors(machine(body("Task", Resource=resource)))
+    assert found.code is DiagnosticCode.INVALID_RESOURCE
+
+
+@pytest.mark.parametrize(
+    ("resource", "message"),
+    (
+        (
+            "arn:aws:states:::states:startExecution.sync",
+            "Express state machine does not support '.sync' service integration",
+        ),
+        (
+            "arn:aws:states:::states:startExecution.sync:2",
+            "Express state machine does not support '.sync' service integration",
+        ),
+        (
+            "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
+            "Express state machine does not support '.waitForTaskToken' service integration ",
+        ),
+        (ACTIVITY, "Express state machine does not support Activity ARN"),
+    ),
+)
+def test_what_express_machines_cannot_call_as_recorded(resource: str, message: str) -> None:
+    definition = machine(body("Task", Resource=resource))
+    assert texts(definition) == []
+    assert texts(definition, machine_type="EXPRESS") == [f"SCHEMA_VALIDATION_FAILED: {message} at /States/X/Resource"]
+
+
+def test_an_express_machine_has_no_distributed_map() -> None:
+    processor = {"StartAt": "I", "States": {"I": {"Type": "Succeed"}}, "ProcessorConfig": {"Mode": "DISTRIBUTED"}}
+    definition = machine(body("Map", ItemProcessor=processor))
+    assert texts(definition) == []
+    assert len(texts(definition, machine_type="EXPRESS")) == 1
