@@ -682,4 +682,9 @@ class RuntimeStore(Protocol):
 
     async def release_shards(self, incarnation: UUID, shards: Sequence[int]) -> None: ...
 
+    async def live_nodes(self) -> Sequence[NodeRow]: ...
+
+    async def started_input(self, id: ExecutionId) -> bytes | None:
+        """The input of an execution that waits for its first step, as text."""
+
     async def shard_owners(self) -> dict[int, UUID]: ...

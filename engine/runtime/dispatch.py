@@ -40,7 +40,12 @@ class Dispatcher:
     """Hands tasks to targets. One asyncio task for each that the engine itself waits for."""
 
     def __init__(
-        self, store: RuntimeStore, executor: Executor, targets: Targets, may_act: Callable[[], bool], now: Callable[[], int]
+        self,
+        store: RuntimeStore,
+        executor: Executor,
+        targets: Targets,
+        may_act: Callable[[], bool],
+        now: Callable[[], int],
     ) -> None:
         self._store = store
         self._executor = executor
@@ -174,5 +179,3 @@ def undeliverable(request_task: int, deliveries: int) -> TaskFailed:
     """The outcome of a task whose workers died too often."""
     cause = f"The worker that ran this task was lost, {deliveries} times in a row."
     return TaskFailed(request_task, ErrorName.WORKER_LOST, cause)
-
-

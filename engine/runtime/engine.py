@@ -1,49 +1,34 @@
-"""An engine node: the parts of the runtime put together, behind the `ports.Runtime` that the use-cases ask.
+"""An engine node: the parts of the runtime put together, and what goes on in it without being asked.
 
-What concerns an execution whose shard this node owns is done in memory and answered when its commit is known. What concerns
-another's is written down for its owner (inbox row), and answered from the store.
+Taking shards over, applying what other nodes have written down for us, firing timers, rescuing tasks of dead workers. What
+callers ask of it is in `runtime.requests`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-import msgspec
-
-from stepwell.engine import ids
 from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.asl.states import StateMachine
-from stepwell.engine.clock import Clock, Entropy, SeedSource
-from stepwell.engine.errors import NotOwnerError, StepwellError, StoreUnavailableError
-from stepwell.engine.ids import ExecutionId, TaskToken, shard_of
-from stepwell.engine.jsontypes import Document
-from stepwell.engine.machine import chunks, events
-from stepwell.engine.machine.commands import Finish, ScheduleTask, StartTimer, Status, TimerKind
-from stepwell.engine.machine.snapshot import ExecutionInfo
-from stepwell.engine.messages import WORKER_LEASE_SECONDS, Claim, ClaimAnswer, Outcome, WorkerReport
+from stepwell.engine.clock import Clock, SeedSource
+from stepwell.engine.errors import StepwellError, StoreUnavailableError
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.machine import events
+from stepwell.engine.machine.commands import Finish, ScheduleTask, StartTimer, TimerKind
 from stepwell.engine.ports import (
-    ActivityTask,
-    CommandAnswer,
-    CommandOutcome,
     MachineStore,
-    NewExecution,
     RuntimeStore,
-    StartAnswer,
-    StartOutcome,
-    StartRequest,
-    StoredExecution,
-    TaskAnswer,
 )
 from stepwell.engine.runtime.commit import Committer
 from stepwell.engine.runtime.dispatch import MAX_DELIVERIES, Dispatcher, Targets, undeliverable
 from stepwell.engine.runtime.executor import Effects, Executor
-from stepwell.engine.runtime.hot import History, Hot, Work
+from stepwell.engine.runtime.hot import Hot, Work
 from stepwell.engine.runtime.leases import Leases
 from stepwell.engine.runtime.timers import Timers
 
@@ -85,6 +70,7 @@ class Engine(Effects):
         listen: Listen | None = None,
     ) -> None:
         self._store = store
+        self.node = options.node
         self._machines = machines
         self._clock = clock
         self._seeds = seeds
@@ -96,7 +82,7 @@ class Engine(Effects):
         self._inbox_seen: set[int] = set()
         self._background: list[asyncio.Task[None]] = []
         self.committer = Committer(store, options.node)
-        self.executor = Executor(store, self.committer, self._machine, clock, seeds, self, region=options.region)
+        self.executor = Executor(store, self.committer, self.machine, clock, seeds, self, region=options.region)
         self.dispatcher = Dispatcher(store, self.executor, targets, self._may_act, clock.now_ms)
         self.timers = Timers(store, clock, lambda: self.executor.owned, self._fire)
         self.leases = Leases(
@@ -140,7 +126,8 @@ class Engine(Effects):
         """Whether this node can take requests."""
         return not self._options.owns_shards or self.leases.valid
 
-    async def _machine(self, key: int, revision: int) -> StateMachine:
+    async def machine(self, key: int, revision: int) -> StateMachine:
+        """The compiled definition of a revision."""
         machine = self._compiled.get((key, revision))
         if machine is None:
             stored = await self._machines.revision(key, revision)
@@ -170,6 +157,24 @@ class Engine(Effects):
         for future in self._waiting.pop(hot.id, ()):
             if not future.done():
                 future.set_result(True)
+
+    @contextmanager
+    def watching(self, id: ExecutionId) -> Iterator[asyncio.Future[bool]]:
+        """A future that is set when the execution ends on this node."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(id, []).append(future)
+        try:
+            yield future
+        finally:
+            waiting = self._waiting.get(id)
+            if waiting is not None and future in waiting:
+                waiting.remove(future)
+                if not waiting:
+                    del self._waiting[id]
+
+    def wake_inbox(self) -> None:
+        """There is something in the inbox."""
+        self._inbox_wake.set()
 
     # -- taking shards over ----------------------------------------------------------------------------------------
 
@@ -276,263 +281,6 @@ class Engine(Effects):
             for row in again:
                 log.warning("a worker was lost; its task is sent again", extra={"execution": row.execution.hex()})
                 await self.dispatcher.again(row, row.delivery + 2)
-
-    # -- ports.Runtime: executions ---------------------------------------------------------------------------------
-
-    async def start(self, request: StartRequest) -> StartAnswer:
-        """See `ports.Runtime.start`."""
-        if self.committer.backlog_bytes > BACKLOG_BYTES:
-            raise StoreUnavailableError("The engine is catching up with the database; ask again.")
-        machine = request.machine
-        compiled = self._compiled.get((machine.key, machine.revision))
-        if compiled is None:
-            compiled = parse_definition(machine.definition)
-            self._remember(machine.key, machine.revision, compiled)
-        name, arn, id = self._identify(request)
-        now = self._clock.now_ms()
-        info = ExecutionInfo(
-            id=id, arn=arn, name=name, machine_arn=machine.arn, machine_name=machine.name, role_arn=machine.role_arn,
-            started_at=now, region=arn.split(":", 4)[3], version_arn=request.version_arn, alias_arn=request.alias_arn,
-        )  # fmt: skip
-        new = NewExecution(
-            machine_key=machine.key, revision=machine.revision, name=name, arn=arn, started_at=now,
-            trace_header=request.trace_header, version_arn=request.version_arn, alias_arn=request.alias_arn,
-        )  # fmt: skip
-        begun: bool | None = False
-        if self.executor.owns(id) and self.leases.valid:
-            event = events.Started(msgspec.Raw(request.input.text))
-            future = self.executor.begin(info, new, compiled, event)
-            begun = await future if future is not None else False
-        else:
-            begun = await self._store.post_start(id, new, request.input)
-        if begun:
-            return StartAnswer(outcome=StartOutcome.STARTED, id=id, arn=arn, name=name, started_at=now)
-        return await self._exists(id, request)
-
-    def _identify(self, request: StartRequest) -> tuple[str, str, ExecutionId]:
-        """Name, ARN and id of a new execution; an unnamed one is named so that its shard is ours, where we have any."""
-        if request.name is not None:
-            arn = ids.execution_arn(request.machine.arn, request.name)
-            return request.name, arn, ids.execution_id(arn)
-        entropy = Entropy(self._seeds.seed())
-        owned = self.executor.owned
-        tries = 64
-        while True:
-            name = str(entropy.uuid4())
-            arn = ids.execution_arn(request.machine.arn, name)
-            id = ids.execution_id(arn)
-            tries -= 1
-            if not owned or shard_of(id) in owned or not tries:
-                return name, arn, id
-
-    async def _exists(self, id: ExecutionId, request: StartRequest) -> StartAnswer:
-        """The name is taken: is it the same start again?"""
-        stored = await self._store.load(id)
-        if stored is None:
-            raise StoreUnavailableError("The execution could not be started just now; ask again.")
-        same = stored.status is Status.RUNNING and await self._input_of(stored) == request.input.text
-        return StartAnswer(
-            outcome=StartOutcome.EXISTS_SAME if same else StartOutcome.EXISTS_OTHER,
-            id=id, arn=stored.arn, name=stored.name, started_at=stored.started_at,
-        )  # fmt: skip
-
-    async def _input_of(self, stored: StoredExecution) -> bytes | None:
-        if stored.rev == 0:
-            return None
-        data = stored.first_chunk or (stored.chunks[0] if stored.chunks else None)
-        if data is None:
-            return None
-        history = History()
-        history.add(chunks.decode(data))
-        return history.payload(1).text
-
-    async def wait(self, id: ExecutionId, timeout_ms: int) -> bool:
-        """See `ports.Runtime.wait`."""
-        deadline = self._clock.monotonic() + timeout_ms / 1000
-        pause = self._options.poll_least
-        while True:
-            future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            self._waiting.setdefault(id, []).append(future)
-            try:
-                stored = await self._store.status(id)
-                if stored is None or stored is not Status.RUNNING:
-                    return stored is not None
-                left = deadline - self._clock.monotonic()
-                if left <= 0:
-                    return False
-                ours = self.executor.owns(id)
-                with suppress(TimeoutError):
-                    return await asyncio.wait_for(asyncio.shield(future), min(left, 5.0 if ours else pause))
-                pause = min(pause * 1.5, self._options.poll_most)
-            finally:
-                waiting = self._waiting.get(id)
-                if waiting is not None and future in waiting:
-                    waiting.remove(future)
-                    if not waiting:
-                        self._waiting.pop(id, None)
-
-    async def stop(self, id: ExecutionId, error: str | None, cause: str | None) -> CommandAnswer:
-        """See `ports.Runtime.stop`."""
-        await self._command(id, events.StopRequested(error, cause), lambda stored: stored.status is not Status.RUNNING)
-        stored = await self._store.load(id)
-        if stored is None:
-            return CommandAnswer(CommandOutcome.NOT_FOUND)
-        return CommandAnswer(CommandOutcome.DONE, stored.stopped_at or self._clock.now_ms())
-
-    async def redrive(self, id: ExecutionId, client_token: str | None = None) -> CommandAnswer:
-        """See `ports.Runtime.redrive`."""
-        stored = await self._store.load(id)
-        if stored is None:
-            return CommandAnswer(CommandOutcome.NOT_FOUND)
-        if client_token is not None and stored.redrive_token == client_token and stored.redriven_at:
-            return CommandAnswer(CommandOutcome.DONE, stored.redriven_at)
-        if stored.status in (Status.RUNNING, Status.SUCCEEDED):
-            reason = f"Execution is {stored.status} and cannot be redriven"
-            return CommandAnswer(CommandOutcome.NOT_ALLOWED, reason=reason)
-        count = stored.redrive_count
-        event = events.Redriven(client_token)
-        await self._command(id, event, lambda now: now.redrive_count > count)
-        stored = await self._store.load(id)
-        if stored is None or stored.redrive_count == count:
-            return CommandAnswer(CommandOutcome.NOT_ALLOWED, reason="Another command came first")
-        return CommandAnswer(CommandOutcome.DONE, stored.redriven_at or self._clock.now_ms())
-
-    async def _command(self, id: ExecutionId, event: events.Event, done: Callable[[StoredExecution], bool]) -> None:
-        """Have the owner apply a command: here, or by its inbox, waiting until the store shows it."""
-        if self.executor.owns(id) and self.leases.valid:
-            with suppress(NotOwnerError):
-                await self.executor.ask(id, event)
-                return
-        await self._store.post(id, event)
-        deadline = self._clock.monotonic() + 30
-        pause = self._options.poll_least
-        while self._clock.monotonic() < deadline:
-            stored = await self._store.load(id)
-            if stored is None or done(stored):
-                return
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, self._options.poll_most)
-        raise StoreUnavailableError("The execution's owner has not answered; the command stays written down for it.")
-
-    # -- ports.Runtime: tasks --------------------------------------------------------------------------------------
-
-    async def complete_task(self, token: TaskToken, output: Document) -> TaskAnswer:
-        """See `ports.Runtime.complete_task`."""
-        return await self._outcome(token, events.TaskSucceeded(token.task, msgspec.Raw(output.text)))
-
-    async def fail_task(self, token: TaskToken, error: str | None, cause: str | None) -> TaskAnswer:
-        """See `ports.Runtime.fail_task`."""
-        return await self._outcome(token, events.TaskFailed(token.task, error, cause))
-
-    async def _outcome(self, token: TaskToken, event: events.TaskSucceeded | events.TaskFailed) -> TaskAnswer:
-        if self.executor.owns(token.execution) and self.leases.valid:
-            with suppress(NotOwnerError):
-                hot = await self.executor.read(token.execution)
-                if hot is None:
-                    return TaskAnswer.INVALID
-                frame = hot.state.tasks.get(token.task)
-                if frame is None or frame.task is None:
-                    return TaskAnswer.TIMED_OUT
-                if frame.task.secret != token.secret:
-                    return TaskAnswer.INVALID
-                changed = await self.executor.ask(token.execution, event)
-                return TaskAnswer.ACCEPTED if changed else TaskAnswer.TIMED_OUT
-        return await self._store.post_outcome(token.execution, token.task, token.secret, event)
-
-    async def heartbeat(self, token: TaskToken) -> TaskAnswer:
-        """See `ports.Runtime.heartbeat`. Written at most once a second for a task whose owner this is."""
-        now = self._clock.now_ms()
-        if self.executor.owns(token.execution) and self.leases.valid:
-            hot = await self.executor.read(token.execution)
-            if hot is None:
-                return TaskAnswer.INVALID
-            frame = hot.state.tasks.get(token.task)
-            if frame is None or frame.task is None:
-                return TaskAnswer.TIMED_OUT
-            if frame.task.secret != token.secret:
-                return TaskAnswer.INVALID
-            last = hot.heartbeats.get(token.task, 0)
-            hot.heartbeats[token.task] = now
-            if now - last < 1000:
-                return TaskAnswer.ACCEPTED
-        return await self._store.post_heartbeat(token.execution, token.task, token.secret, now)
-
-    async def next_activity_task(self, activity_arn: str, worker: str | None, wait_ms: int) -> ActivityTask | None:
-        """See `ports.Runtime.next_activity_task`."""
-        deadline = self._clock.monotonic() + wait_ms / 1000
-        pause = self._options.poll_least
-        while True:
-            ready = self.dispatcher.activity_ready
-            ready.clear()
-            taken = await self._store.take_activity_task(activity_arn, worker)
-            if taken is not None:
-                id, task, secret, scheduled = taken
-                self._inbox_wake.set()
-                history = History()
-                for data in await self._store.chunks_with(id, [scheduled]):
-                    history.add(chunks.decode(data))
-                return ActivityTask(ids.task_token(id, task, secret), history.payload(scheduled))
-            left = deadline - self._clock.monotonic()
-            if left <= 0:
-                return None
-            with suppress(TimeoutError):
-                await asyncio.wait_for(ready.wait(), min(left, pause))
-            pause = min(pause * 1.5, self._options.poll_most)
-
-    async def claim(self, claim: Claim) -> ClaimAnswer:
-        """See `ports.Runtime.claim`."""
-        id = ExecutionId(bytes.fromhex(claim.execution))
-        if self.executor.owns(id) and self.leases.valid:
-            with suppress(NotOwnerError):
-                return await self._claim_here(id, claim)
-        granted = await self._store.post_claim(id, claim.task, claim.key, claim.worker, claim.name)
-        return ClaimAnswer(granted, None if granted else "The task is closed, or another worker runs it.")
-
-    async def _claim_here(self, id: ExecutionId, claim: Claim) -> ClaimAnswer:
-        hot = await self.executor.read(id)
-        frame = hot.state.tasks.get(claim.task) if hot is not None else None
-        if hot is None or frame is None or frame.task is None:
-            return ClaimAnswer(False, "The task is closed.")
-        if ids.claim_key(frame.task.secret) != claim.key:
-            return ClaimAnswer(False, "The key does not belong to this task.")
-        holder = hot.claims.get(claim.task)
-        if holder == claim.worker:
-            return ClaimAnswer(True)
-        if holder is not None or frame.task.started:
-            granted = await self._store.post_claim(id, claim.task, claim.key, claim.worker, claim.name)
-            return ClaimAnswer(granted, None if granted else "Another worker runs this task.")
-        hot.claims[claim.task] = claim.worker
-        changed = await self.executor.ask(id, events.TaskStarted(claim.task, claim.name))
-        return ClaimAnswer(changed, None if changed else "The task is closed.")
-
-    async def report_outcome(self, outcome: Outcome) -> TaskAnswer:
-        """See `ports.Runtime.report_outcome`."""
-        id = ExecutionId(bytes.fromhex(outcome.execution))
-        event: events.TaskSucceeded | events.TaskFailed
-        if outcome.output is not None:
-            event = events.TaskSucceeded(outcome.task, outcome.output)
-        else:
-            event = events.TaskFailed(outcome.task, outcome.error, outcome.cause)
-        if self.executor.owns(id) and self.leases.valid:
-            with suppress(NotOwnerError):
-                hot = await self.executor.read(id)
-                frame = hot.state.tasks.get(outcome.task) if hot is not None else None
-                if frame is None or frame.task is None:
-                    return TaskAnswer.TIMED_OUT
-                if ids.claim_key(frame.task.secret) != outcome.key:
-                    return TaskAnswer.INVALID
-                changed = await self.executor.ask(id, event)
-                return TaskAnswer.ACCEPTED if changed else TaskAnswer.TIMED_OUT
-        secret = await self._store.task_secret(id, outcome.task)
-        if secret is None:
-            return TaskAnswer.TIMED_OUT
-        if ids.claim_key(secret) != outcome.key:
-            return TaskAnswer.INVALID
-        return await self._store.post_outcome(id, outcome.task, secret, event)
-
-    async def report_worker(self, report: WorkerReport) -> None:
-        """See `ports.Runtime.report_worker`."""
-        await self._store.report_worker(report, WORKER_LEASE_SECONDS)
 
 
 def _heartbeat_seconds(hot: Hot, frame_id: int) -> int:

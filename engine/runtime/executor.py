@@ -234,7 +234,7 @@ class Executor:
             seed = self._seeds.seed()
             try:
                 step = transition(hot.machine, state, work.event, now, Entropy(seed))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, this execution must end and the others go on
                 self._broken(hot, work, done, error)
                 return
             changed = bool(step.events or step.commands)
@@ -332,7 +332,9 @@ class Executor:
         works = [work for work, _ in done] + list(hot.works)
         hot.works.clear()
         if entry.new is not None:
-            error = StoreUnavailableError(why or "The database could not be reached; the start may or may not have happened.")
+            error = StoreUnavailableError(
+                why or "The database could not be reached; the start may or may not have happened."
+            )
             for work in works:
                 if fate is Fate.VOID and self.owns(hot.id):
                     self._settle(work, changed=False)
@@ -443,4 +445,3 @@ def _put(entry: CommitEntry, command: Command, hot: Hot, stored: set[int | None]
                     kind="execution", state=command.state, attempt=hot.state.redrive_count, error=command.error,
                     cause=command.cause,
                 )  # fmt: skip
-

@@ -42,7 +42,10 @@ class Timers:
 
     def start(self) -> None:
         """Begin firing."""
-        self._tasks = [asyncio.create_task(self._run(), name="timers"), asyncio.create_task(self._scan(), name="timer scan")]
+        self._tasks = [
+            asyncio.create_task(self._run(), name="timers"),
+            asyncio.create_task(self._scan(), name="timer scan"),
+        ]
 
     async def close(self) -> None:
         """Stop firing."""

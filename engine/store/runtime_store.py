@@ -305,8 +305,21 @@ class PostgresRuntimeStore:
         async with store_errors():
             if await self._pool.fetchval(QUERIES["renew_node"], incarnation, ttl_ms) is None:
                 raise NotOwnerError("This node's lease was lost and has been cleaned up; it must start anew.")
+        return await self.live_nodes()
+
+    async def live_nodes(self) -> Sequence[NodeRow]:
+        async with store_errors():
             rows = await self._pool.fetch("SELECT incarnation, address FROM node WHERE expires_at > clock_timestamp()")
         return [NodeRow(row[0], row[1]) for row in rows]
+
+    async def started_input(self, id: ExecutionId) -> bytes | None:
+        async with store_errors():
+            rows = await self._pool.fetch("SELECT event FROM inbox WHERE execution_id = $1 ORDER BY id", as_uuid(id))
+        for row in rows:
+            event = _event_decoder.decode(row[0])
+            if isinstance(event, Started):
+                return bytes(event.input)
+        return None
 
     async def remove_node(self, incarnation: UUID) -> None:
         async with store_errors():
