@@ -34,30 +34,31 @@ def validate(
     *,
     target: Target | str = Target.STEPWELL,
     machine_type: MachineType | str = MachineType.STANDARD,
+    runnable: bool = False,
 ) -> list[Diagnostic]:
     """Every finding about a definition, an object's own before those of what is in it; empty for a clean one.
 
-    Findings of a text have line and column. Under target `stepwell` a Resource of no known form is a warning, because the
-    language allows any URI; `parse_definition` refuses it, since nothing could ever run it.
+    Findings of a text have line and column. Without `runnable` the language decides: it allows any URI as Resource, so one
+    that nothing could run, or that a deployment tool is still to fill in, is a warning. With it, it is an error, as it is
+    when a machine is created.
     """
+    options = Target(target), MachineType(machine_type), runnable
     if isinstance(definition, Mapping):
-        return check_definition(definition, target=Target(target), machine_type=MachineType(machine_type)).findings
+        return check_definition(definition, *options).findings
     try:
         value = read_definition(definition)
     except DefinitionError as error:
         return list(error.diagnostics)
-    report = check_definition(value, target=Target(target), machine_type=MachineType(machine_type))
-    return with_positions(report.findings, definition)
+    return with_positions(check_definition(value, *options).findings, definition)
 
 
 def check_definition(
     value: Json,
-    *,
     target: Target = Target.STEPWELL,
     machine_type: MachineType = MachineType.STANDARD,
     runnable: bool = False,
 ) -> Report:
-    """Walk a definition's JSON value. `runnable` makes errors of what the language allows and no target could run."""
+    """Walk a definition's JSON value; arguments as those of `validate`."""
     report = Report()
     if not isinstance(value, dict):
         report.findings.append(_NO_OBJECT)
@@ -267,7 +268,9 @@ class _Walk:
             query_rules.check_jsonata_object(self.report, value, place, language)
         else:
             query_rules.check_object_template(self.report, value, place, language)
-        if isinstance(value, dict) and not value:
+        # The language leaves the content to the interpreter; AWS, which wants a RoleArn, is the only one JSONata has.
+        strict = self.policy.runnable or self.policy.target is Target.AWS or language is QueryLanguage.JSONATA
+        if strict and isinstance(value, dict) and "RoleArn" not in value and "RoleArn.$" not in value:
             self._missing(place, ["RoleArn"])
 
     def label(self, value: Json, place: Place, language: QueryLanguage) -> None:

@@ -46,7 +46,7 @@ def test_unknown_resources_are_warned_of_and_never_created(resource: str) -> Non
     definition = machine(body("Task", Resource=resource))
     assert errors(definition) == []
     assert [found.code for found in warnings(definition)] == [DiagnosticCode.INVALID_RESOURCE]
-    assert len(errors(definition, target="aws")) == 1
+    assert len(errors(definition, target="aws")) == len(errors(definition, runnable=True)) == 1
     with pytest.raises(DefinitionError, match=r"is not recognized\. The value is not a valid resource ARN"):
         parse_definition(definition)
 

@@ -233,10 +233,13 @@ def test_wrong_credentials(credentials: Any) -> None:
     assert len(messages("Task", Credentials=credentials)) == 1
 
 
-def test_empty_credentials_as_recorded() -> None:
+@pytest.mark.parametrize("credentials", ({}, {"Other": "x"}))
+def test_credentials_without_a_role_as_recorded(credentials: Any) -> None:
     message = "SCHEMA_VALIDATION_FAILED: The field 'RoleArn' is required but was missing at /States/X/Credentials"
-    assert texts(jsonata(body("Task", Credentials={}))) == [message]
-    assert texts(machine(body("Task", Credentials={}))) == [message]
+    definition = machine(body("Task", Credentials=credentials))
+    assert texts(jsonata(body("Task", Credentials=credentials))) == [message]
+    assert texts(definition) == []
+    assert texts(definition, runnable=True) == texts(definition, target="aws") == [message]
 
 
 @pytest.mark.parametrize(
