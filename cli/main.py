@@ -1,13 +1,39 @@
-"""The `stepwell` command: the group every subcommand hangs on. It must not know what a subcommand does."""
+"""The `stepwell` command's way in. It must not import what a subcommand may not need: not even click.
+
+`stepwell validate FILE...` is what editors and commit hooks run at each save, so it goes past the command group, whose import
+alone would take as long as the check. With any option but `--json` it takes the same way as all others.
+"""
 
 from __future__ import annotations
 
-import click
+import os
+import sys
+from collections.abc import Sequence
 
-from stepwell import __version__
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these arguments (the process's own by default) and exit with its code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["validate"] and plain_files(given[1:]):
+        from stepwell.cli.checking import check
+
+        try:
+            code = check([each for each in given[1:] if each != "--json"], as_json="--json" in given)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read the findings has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        sys.exit(code)
+    from stepwell.cli.group import stepwell
+
+    stepwell.main(given, prog_name="stepwell")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="stepwell")
-def main() -> None:
-    """Stepwell: durable Step Functions on your own Postgres."""
+def plain_files(arguments: Sequence[str]) -> bool:
+    """Whether these are files to check and no options but `--json`."""
+    files = [each for each in arguments if each != "--json"]
+    return bool(files) and not any(each.startswith("-") and each != "-" for each in files)
+
+
+if __name__ == "__main__":
+    main()
