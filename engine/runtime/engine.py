@@ -237,12 +237,7 @@ class Engine(Effects):
     def _apply_inbox(self, id: ExecutionId, event: events.Event, row: int) -> None:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         future.add_done_callback(lambda done: self._inbox_done(done, row))
-        stored = isinstance(event, events.TaskSucceeded | events.TaskFailed)
-        if isinstance(event, events.TaskStarted):
-            hot = self.executor.hot(id)
-            if hot is not None and event.worker is not None:
-                hot.claims.setdefault(event.task, "")
-        self.executor.apply(id, Work(event, inbox=row, outcome_stored=stored, future=future))
+        self.executor.apply(id, Work(event, inbox=row, future=future))
 
     def _inbox_done(self, future: asyncio.Future[bool], row: int) -> None:
         self._inbox_seen.discard(row)

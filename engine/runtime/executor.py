@@ -292,9 +292,12 @@ class Executor:
             redrive_token=hot.redrive_token,
             inbox_gone=inbox,
         )
-        stored = {_task_of(work.event) for work, _ in done if work.outcome_stored}
+        by_row = [work.event for work, _ in done if work.inbox is not None]
+        ended = {event.task for event in by_row if isinstance(event, events.TaskSucceeded | events.TaskFailed)}
+        claimed = {event.task for event in by_row if isinstance(event, events.TaskStarted)}
         for command in commands:
-            _put(entry, command, hot, stored)
+            if not (isinstance(command, MarkTaskStarted) and command.task in claimed):  # its row says so already
+                _put(entry, command, hot, ended)
         return entry
 
     def _broken(self, hot: Hot, work: Work, done: list[tuple[Work, bool]], error: Exception) -> None:
@@ -341,6 +344,8 @@ class Executor:
                 else:
                     self._give_up(work, error)
             return
+        if fate is Fate.UNKNOWN:
+            self.drop_all(StoreUnavailableError(why))
         if fate is Fate.POISON:
             works.insert(0, Work(events.Poisoned(f"The result of a step could not be written: {why}"), insistent=True))
         self._again(hot, works, fate, why)
@@ -399,11 +404,8 @@ class Executor:
         task.add_done_callback(self._tasks.discard)
 
 
-def _task_of(event: events.Event) -> int | None:
-    return getattr(event, "task", None)
 
-
-def _put(entry: CommitEntry, command: Command, hot: Hot, stored: set[int | None]) -> None:
+def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int]) -> None:
     """Write a command into the entry. What begins and ends within one step is not written at all."""
     match command:
         case ScheduleTask():
@@ -426,7 +428,7 @@ def _put(entry: CommitEntry, command: Command, hot: Hot, stored: set[int | None]
             if fresh:
                 entry.tasks_new.remove(fresh[0])
             else:
-                entry.tasks_closed.append((command.task, command.task in stored))
+                entry.tasks_closed.append((command.task, command.task in ended))
             entry.tasks_started = [item for item in entry.tasks_started if item[0] != command.task]
         case MarkTaskStarted():
             entry.tasks_started.append((command.task, hot.claims.get(command.task)))

@@ -22,7 +22,7 @@ from stepwell.engine.ports import RuntimeStore, StoredExecution
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """An event to apply. `inbox` is the row it came from. `future` is told whether it changed anything, once that is durable.
+    """An event to apply. `inbox` is the row it came from, where another node wrote it down. `future` is told whether it changed anything, once that is durable.
 
     `insistent` work (outcomes the engine itself has obtained) is applied again until its fate is known; the rest is given
     up with an error, or found again in the store.
@@ -30,7 +30,6 @@ class Work:
 
     event: Event
     inbox: int | None = None
-    outcome_stored: bool = False
     insistent: bool = False
     future: asyncio.Future[bool] | None = None
     tries: int = 0

@@ -212,7 +212,9 @@ class Requests:
             version_arn=ask.version_arn, alias_arn=ask.alias_arn,
         )  # fmt: skip
         future = self._executor.begin(info, new, machine, events.Started(msgspec.Raw(ask.input)))
-        if future is not None and await future:
+        if future is None:  # a start under this name is under way: see what became of it
+            await self._executor.ask(id, events.Continued())
+        elif await future:
             return StartAnswer(
                 outcome=StartOutcome.STARTED, id=id, arn=ask.arn, name=ask.name, started_at=new.started_at
             )
