@@ -13,6 +13,7 @@
     ├── StoreError
     │   ├── StoreUnavailableError    Postgres is away; nothing was written or nobody knows; ask again
     │   ├── NotOwnerError            another node owns the shard now
+    │   ├── InvalidPageTokenError    a position in a listing that this store did not give out for that listing
     │   └── BadBatchError            something in a batch cannot be written as it is
     ├── TargetUnavailableError   whoever carries tasks out is away; the task was not handed over; perform it again later
     └── ServiceError             a use-case refuses a request; `code` is AWS's name for the reason (engine.service)
@@ -58,6 +59,10 @@ class StoreUnavailableError(StoreError):
 
 class NotOwnerError(StoreError):
     """Another engine node owns the shard now."""
+
+
+class InvalidPageTokenError(StoreError):
+    """The token is not one that was given out for this listing with this filter."""
 
 
 class BadBatchError(StoreError):

@@ -53,3 +53,24 @@ def encode(chunk: Chunk) -> bytes:
 def decode(data: bytes) -> Chunk:
     """Read a chunk back."""
     return _decoder.decode(_decompressor.decompress(data, max_output_size=MAX_CHUNK_BYTES))
+
+
+class ChunkEvents(msgspec.Struct, array_like=True):
+    """The history events of a chunk, each still as text: a reader decodes those it shows, and nothing else of the chunk."""
+
+    first_event: int
+    texts: list[msgspec.Raw]
+
+    def event(self, id: int) -> HistoryEvent | None:
+        """The event with this id; None if it is in another chunk."""
+        index = id - self.first_event
+        return _event_decoder.decode(self.texts[index]) if 0 <= index < len(self.texts) else None
+
+
+_events_decoder: Final = msgspec.json.Decoder(ChunkEvents)
+_event_decoder: Final = msgspec.json.Decoder(HistoryEvent)
+
+
+def decode_events(data: bytes) -> ChunkEvents:
+    """Read the events of a chunk."""
+    return _events_decoder.decode(_decompressor.decompress(data, max_output_size=MAX_CHUNK_BYTES))

@@ -1,18 +1,22 @@
 """The months of history: partitions made ahead, and dropped when nothing in them is kept any longer.
 
 A partition holds the chunks of the executions that started in one month, of one retention class. Rows that came before
-their partition was made lie in the default one and are moved when it is.
+their partition was made lie in the default one and are moved when it is. Executions go with their month: they are kept
+for the retention time after their end, and at most a month longer. So expiry is the dropping of tables, not of rows.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import asyncpg
 
+from stepwell.engine.limits import HISTORY_RETENTION_DAYS
 from stepwell.engine.store.codes import (
     BUCKETS_PER_CLASS,
     DEFAULT_RETENTION_CLASS,
+    bucket_end,
     bucket_month,
     bucket_of,
 )
@@ -21,6 +25,11 @@ MONTHS_AHEAD: Final = 2
 """Months after the current one whose partitions are there."""
 
 DEFAULT_PARTITION: Final = "history_chunk_default"
+
+_MOVE: Final = (
+    "WITH moved AS (DELETE FROM history_chunk_default WHERE bucket = $1 RETURNING *) "
+    "INSERT INTO {name} SELECT * FROM moved"
+)
 
 
 def partition_name(bucket: int) -> str:
@@ -64,8 +73,97 @@ async def _create(connection: asyncpg.Connection[Any], bucket: int) -> None:
         if await connection.fetchval("SELECT to_regclass($1)", name) is not None:
             return
         await connection.execute(f"CREATE TABLE {name} (LIKE history_chunk INCLUDING ALL, CHECK (bucket = {bucket}))")
-        await connection.execute(
-            f"WITH moved AS (DELETE FROM {DEFAULT_PARTITION} WHERE bucket = {bucket} RETURNING *)"
-            f" INSERT INTO {name} SELECT * FROM moved"
-        )
+        await connection.execute(_MOVE.format(name=name), bucket)
         await connection.execute(f"ALTER TABLE history_chunk ATTACH PARTITION {name} FOR VALUES IN ({bucket})")
+
+
+DAY_MS: Final = 86_400_000
+MOST_STRAGGLERS: Final = 10_000
+"""A month with more executions that must be kept (they run for long) is left as it is, rather than moved."""
+
+_DELETE_EXECUTIONS: Final = """
+WITH gone AS (
+    SELECT id FROM execution
+     WHERE bucket = $1 AND started_at < $2 AND stopped_at < $3
+     ORDER BY started_at, id LIMIT $4 FOR UPDATE SKIP LOCKED
+), letters AS (
+    DELETE FROM dead_letter l USING gone g WHERE l.execution_id = g.id
+)
+DELETE FROM execution e USING gone g WHERE e.id = g.id
+"""
+_STRAGGLERS: Final = "SELECT id FROM execution WHERE bucket = $1 AND started_at < $2 ORDER BY started_at, id LIMIT $3"
+_LEFT_IN_DEFAULT: Final = "SELECT DISTINCT bucket FROM history_chunk_default ORDER BY bucket"
+
+
+@dataclass(slots=True)
+class Expired:
+    """What one round of expiry did: the buckets dropped, how many executions were deleted and how many moved."""
+
+    buckets: list[int] = field(default_factory=list)
+    executions: int = 0
+    moved: int = 0
+
+
+async def expire(
+    connection: asyncpg.Connection[Any],
+    now: int,
+    *,
+    retention_days: int = HISTORY_RETENTION_DAYS,
+    retention_class: int = DEFAULT_RETENTION_CLASS,
+    batch: int = 1_000,
+) -> Expired:
+    """Delete what is past retention, in short transactions. May be run by several nodes at once, and again after a crash."""
+    cutoff = now - retention_days * DAY_MS
+    result = Expired()
+    left = [row[0] for row in await connection.fetch(_LEFT_IN_DEFAULT)]
+    for bucket in sorted({*await existing(connection), *left}):
+        if bucket // BUCKETS_PER_CLASS == retention_class and bucket_end(bucket) <= cutoff:
+            await _expire_bucket(connection, bucket, bucket_of(now, retention_class), cutoff, batch, result)
+    await connection.execute(
+        "DELETE FROM heartbeat h WHERE at < $1"
+        " AND NOT EXISTS (SELECT FROM task t WHERE t.execution_id = h.execution_id AND t.task = h.task)",
+        now - DAY_MS,
+    )
+    return result
+
+
+async def _expire_bucket(
+    connection: asyncpg.Connection[Any], bucket: int, target: int, cutoff: int, batch: int, result: Expired
+) -> None:
+    end = bucket_end(bucket)
+    while True:
+        deleted = int((await connection.execute(_DELETE_EXECUTIONS, bucket, end, cutoff, batch)).split()[-1])
+        result.executions += deleted
+        if deleted < batch:
+            break
+    stragglers = [row[0] for row in await connection.fetch(_STRAGGLERS, bucket, end, MOST_STRAGGLERS + 1)]
+    if len(stragglers) > MOST_STRAGGLERS:
+        return
+    for id in stragglers:
+        async with connection.transaction():
+            # The execution's row first, as a commit does: one that runs meanwhile writes its chunk to the new bucket
+            await connection.execute(
+                "UPDATE execution SET bucket = $3 WHERE id = $1 AND bucket = $2", id, bucket, target
+            )
+            await connection.execute(
+                "UPDATE history_chunk SET bucket = $3 WHERE execution_id = $1 AND bucket = $2", id, bucket, target
+            )
+        result.moved += 1
+    if await _drop(connection, bucket):
+        result.buckets.append(bucket)
+
+
+async def _drop(connection: asyncpg.Connection[Any], bucket: int) -> bool:
+    """Drop a bucket that no execution uses. Gives up, until the next round, when a reader is in the way."""
+    if await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM execution WHERE bucket = $1 AND started_at < $2)", bucket, bucket_end(bucket)
+    ):
+        return False
+    await connection.execute("DELETE FROM history_chunk_default WHERE bucket = $1", bucket)
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = '2s'")  # commits queue behind this lock
+            await connection.execute(f"DROP TABLE IF EXISTS {partition_name(bucket)}")
+    except asyncpg.LockNotAvailableError:
+        return False
+    return True

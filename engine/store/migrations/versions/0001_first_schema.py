@@ -260,7 +260,7 @@ CREATE INDEX dead_letter_execution_idx ON dead_letter (execution_id)
     """,
     """
 CREATE TABLE activity (
-    arn TEXT NOT NULL,
+    arn TEXT COLLATE "C" NOT NULL,
     name TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     CONSTRAINT activity_pkey PRIMARY KEY (arn)
@@ -271,7 +271,7 @@ CREATE INDEX activity_created_at_idx ON activity (created_at, arn)
     """,
     """
 CREATE TABLE function (
-    name TEXT NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
     kind TEXT NOT NULL,
     target TEXT NOT NULL,
     options TEXT DEFAULT '{}' NOT NULL,
@@ -282,7 +282,7 @@ CREATE TABLE function (
     """,
     """
 CREATE TABLE connection (
-    name TEXT NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
     arn TEXT NOT NULL,
     auth TEXT NOT NULL,
     settings TEXT NOT NULL,

@@ -1,0 +1,204 @@
+"""Reading executions from Postgres: `ports.ExecutionReader`. What is committed, on any node; each answer is one round trip.
+
+A listing by status walks the executions by their start: no index has the status, so that steps stay cheap to write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Select,
+    Text,
+    Uuid,
+    and_,
+    func,
+    lateral,
+    literal_column,
+    select,
+    true,
+    tuple_,
+)
+
+from stepwell.engine.ids import ExecutionId, as_uuid
+from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.ports import ExecutionFilter, ExecutionView, Page
+from stepwell.engine.store.codes import STATUS_CODES, STATUS_OF
+from stepwell.engine.store.pages import make_position, page_of, read_position
+from stepwell.engine.store.statements import Pool, Row, Statement, given
+from stepwell.engine.store.tables import execution, history_chunk, state_machine
+from stepwell.engine.store.views import EXECUTIONS, events_in, history_range, scope_of, with_data
+
+_RUNNING: Final = STATUS_CODES[Status.RUNNING]
+
+_view: Final = select(
+    execution.c.id,
+    execution.c.arn,
+    execution.c.name,
+    state_machine.c.arn.label("machine_arn"),
+    state_machine.c.name.label("machine_name"),
+    execution.c.machine_key,
+    execution.c.revision,
+    execution.c.status,
+    execution.c.started_at,
+    execution.c.stopped_at,
+    execution.c.last_event,
+    execution.c.redrive_count,
+    execution.c.redriven_at,
+    execution.c.trace_header,
+    execution.c.version_arn,
+    execution.c.alias_arn,
+).join(state_machine, state_machine.c.key == execution.c.machine_key)
+
+_of_execution: Final = and_(
+    history_chunk.c.bucket == execution.c.bucket, history_chunk.c.execution_id == execution.c.id
+)
+
+first_chunk_of: Final = (
+    select(history_chunk.c.data).where(_of_execution, history_chunk.c.rev == 1).correlate(execution).scalar_subquery()
+)
+"""The first chunk of the execution of the enclosing statement."""
+
+_last_chunk: Final = (
+    # by its number of events, not by `rev` alone: a step may add a chunk without events
+    select(history_chunk.c.data)
+    .where(
+        _of_execution,
+        history_chunk.c.first_event <= execution.c.last_event,
+        execution.c.status != literal_column(str(_RUNNING)),
+    )
+    .order_by(history_chunk.c.rev.desc())
+    .limit(literal_column("1", Integer))
+    .correlate(execution)
+    .scalar_subquery()
+)
+
+_describe: Final = Statement(_view.where(execution.c.id == given("id")))
+_describe_data: Final = Statement(
+    _view.add_columns(first_chunk_of.label("first_chunk"), _last_chunk.label("last_chunk")).where(
+        execution.c.id == given("id")
+    )
+)
+
+
+def _history(reverse_from_end: bool) -> Statement:
+    wanted = (
+        [history_chunk.c.last_event > execution.c.last_event - given("limit", Integer)]
+        if reverse_from_end
+        else [
+            history_chunk.c.last_event >= given("low", Integer),
+            history_chunk.c.first_event <= given("high", Integer),
+        ]
+    )
+    chunk = lateral(
+        select(history_chunk.c.rev, history_chunk.c.data).where(_of_execution, *wanted).correlate(execution), "chunk"
+    )
+    return Statement(
+        select(execution.c.last_event, chunk.c.data)
+        .select_from(execution)
+        .join(chunk, true(), isouter=True)
+        .where(execution.c.id == given("id"))
+        .order_by(chunk.c.rev)
+    )
+
+
+_history_between: Final = _history(reverse_from_end=False)
+_history_end: Final = _history(reverse_from_end=True)
+
+_machine_key: Final = (
+    # of the live machine, else of the one deleted last
+    select(state_machine.c.key)
+    .where(state_machine.c.arn == given("machine_arn"))
+    .order_by(state_machine.c.deleted_at.desc().nulls_first(), state_machine.c.key.desc())
+    .limit(literal_column("1", Integer))
+    .scalar_subquery()
+)
+_CONDITIONS: Final[dict[str, Any]] = {
+    "machine_arn": execution.c.machine_key == _machine_key,
+    "status": execution.c.status == given("status"),
+    "started_after": execution.c.started_at >= given("started_after"),
+    "started_before": execution.c.started_at < given("started_before"),
+    "name_prefix": func.starts_with(execution.c.name, given("name_prefix", Text)),
+    "after": tuple_(execution.c.started_at, execution.c.id)
+    < tuple_(given("after_at", BigInteger), given("after_id", Uuid)),
+}
+
+
+@cache
+def _listing(conditions: frozenset[str]) -> Statement:
+    """One statement for each set of conditions, so that each has the plan that fits it."""
+    clause: Select[Any] = _view.where(*(_CONDITIONS[name] for name in sorted(conditions)))
+    return Statement(clause.order_by(execution.c.started_at.desc(), execution.c.id.desc()).limit(given("limit")))
+
+
+def _execution(row: Row) -> ExecutionView:
+    return ExecutionView(
+        id=ExecutionId(row["id"].bytes),
+        arn=row["arn"],
+        name=row["name"],
+        machine_arn=row["machine_arn"],
+        machine_name=row["machine_name"],
+        machine_key=row["machine_key"],
+        revision=row["revision"],
+        status=STATUS_OF[row["status"]],
+        started_at=row["started_at"],
+        stopped_at=row["stopped_at"],
+        last_event=row["last_event"],
+        redrive_count=row["redrive_count"],
+        redriven_at=row["redriven_at"],
+        trace_header=row["trace_header"],
+        version_arn=row["version_arn"],
+        alias_arn=row["alias_arn"],
+    )
+
+
+class PostgresExecutions:
+    """`ExecutionReader`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def describe(self, id: ExecutionId, *, data: bool = True) -> ExecutionView | None:
+        row = await (_describe_data if data else _describe).row(self._pool, id=as_uuid(id))
+        if row is None:
+            return None
+        view = _execution(row)
+        return with_data(view, row["first_chunk"], row["last_chunk"]) if data else view
+
+    async def list(self, where: ExecutionFilter, limit: int, after: str | None) -> Page[ExecutionView]:
+        scope = scope_of(EXECUTIONS, where)
+        values: dict[str, Any] = {
+            "machine_arn": where.machine_arn,
+            "status": STATUS_CODES[where.status] if where.status is not None else None,
+            "started_after": where.started_after,
+            "started_before": where.started_before,
+            "name_prefix": where.name_prefix,
+        }
+        values = {name: value for name, value in values.items() if value is not None}
+        statement = _listing(frozenset(values if after is None else [*values, "after"]))
+        if after is not None:
+            at, key = read_position(scope, after, (int, str))
+            values |= {"after_at": at, "after_id": UUID(str(key))}
+        rows = await statement.rows(self._pool, limit=limit + 1, **values)
+        return page_of(rows, limit, _execution, lambda row: make_position(scope, row["started_at"], row["id"].hex))
+
+    async def history(
+        self, id: ExecutionId, *, after: int = 0, limit: int = 100, reverse: bool = False
+    ) -> tuple[Sequence[tuple[int, HistoryEvent]], int] | None:
+        key = as_uuid(id)
+        if reverse and not after:
+            rows = await _history_end.rows(self._pool, id=key, limit=limit)
+        else:
+            low, high = (after - limit, after - 1) if reverse else (after + 1, after + limit)
+            rows = await _history_between.rows(self._pool, id=key, low=low, high=high)
+        if not rows:
+            return None
+        last: int = rows[0]["last_event"]
+        chunks = [row["data"] for row in rows if row["data"] is not None]
+        return events_in(history_range(last, after, limit, reverse), chunks), last
