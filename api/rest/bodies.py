@@ -1,0 +1,124 @@
+"""The bodies REST takes, as msgspec structs. Unknown members are refused, so that a misspelt one is not lost in silence."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from stepwell.engine.service import refusals
+from stepwell.engine.service.refusals import ErrorCode, ServiceError
+
+T = TypeVar("T")
+
+
+class Body(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
+    """Base: members are camelCase."""
+
+
+class StartBody(Body, frozen=True):
+    """Start an execution. `name` is the idempotency key; `input` any JSON, `{}` if absent."""
+
+    name: str | None = None
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class MachineBody(Body, frozen=True):
+    """A state machine. `definition`: an object, or a string that holds one; `name` only where the path has none."""
+
+    definition: msgspec.Raw
+    name: str | None = None
+    type: str = "STANDARD"
+    role_arn: str = ""
+    description: str | None = None
+    logging_configuration: Any = None
+    tracing_configuration: Any = None
+
+
+class ValidateBody(Body, frozen=True):
+    """A definition to check."""
+
+    definition: msgspec.Raw
+    type: str = "STANDARD"
+
+
+class StopBody(Body, frozen=True):
+    """Stop an execution."""
+
+    error: str | None = None
+    cause: str | None = None
+
+
+class RedriveBody(Body, frozen=True):
+    """Redrive an execution; the same `clientToken` again is answered as before."""
+
+    client_token: str | None = None
+
+
+class TaskSuccessBody(Body, frozen=True):
+    """A task has succeeded. `output` is any JSON."""
+
+    token: str
+    output: msgspec.Raw
+
+
+class TaskFailureBody(Body, frozen=True):
+    """A task has failed."""
+
+    token: str
+    error: str | None = None
+    cause: str | None = None
+
+
+class TaskTokenBody(Body, frozen=True):
+    """A task is alive."""
+
+    token: str
+
+
+class ActivityBody(Body, frozen=True):
+    """An activity."""
+
+    name: str
+
+
+class FunctionBody(Body, frozen=True):
+    """A function: `kind` is python, celery or http; `target` what is called."""
+
+    kind: str
+    target: str
+    options: dict[str, Any] | None = None
+
+
+class ConnectionBody(Body, frozen=True):
+    """A connection. `authParameters` are EventBridge's AuthParameters, secrets included; secrets are never shown again."""
+
+    auth_parameters: msgspec.Raw
+    authorization_type: str | None = None
+
+
+def decoder(type: type[T]) -> msgspec.json.Decoder[T]:
+    """A decoder to be made once and used for every request."""
+    return msgspec.json.Decoder(type)
+
+
+def read(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Read a body; an absent one is `{}`. Raises `ServiceError` that says what is wrong and where."""
+    try:
+        return decoder.decode(body or b"{}")
+    except msgspec.ValidationError as error:
+        message, pointer = _place(str(error))
+        raise refusals.invalid(f"The request body is not as expected: {message}", pointer=pointer) from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ServiceError(ErrorCode.SERIALIZATION, f"The request body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise ServiceError(ErrorCode.SERIALIZATION, "The request body is nested too deeply") from None
+
+
+def _place(message: str) -> tuple[str, str | None]:
+    """Split msgspec's message into what is wrong and a JSON pointer to where."""
+    text, at, place = message.partition(" - at `$")
+    if not at:
+        return message, None
+    pointer = place.rstrip("`").replace("[", ".").replace("]", "").replace(".", "/")
+    return text, pointer or None

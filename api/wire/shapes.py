@@ -1,0 +1,160 @@
+"""What operations answer: the engine's records in the shapes of the API model. Absent members are left out."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from stepwell.engine.asl.diagnostics import Diagnostic
+from stepwell.engine.machine.history import EVENT_SHAPES, HistoryEvent
+from stepwell.engine.ports import ActivityRecord, ExecutionView, MachineRecord, Revision
+from stepwell.engine.service.redriving import Redrivability
+from stepwell.engine.service.state_machines import DEFAULT_LOGGING, DEFAULT_TRACING, config_of
+
+Answer: TypeAlias = dict[str, Any]
+
+
+def seconds(milliseconds: int) -> float:
+    """A timestamp as the wire has it: seconds since the epoch with a millisecond fraction."""
+    return milliseconds / 1000
+
+
+def machine(record: MachineRecord, *, data: bool) -> Answer:
+    """DescribeStateMachine."""
+    answer: Answer = {
+        "stateMachineArn": record.arn,
+        "name": record.name,
+        "status": record.status,
+        "definition": record.definition if data else "{}",
+        "roleArn": record.role_arn,
+        "type": record.type,
+        "creationDate": seconds(record.created_at),
+        **_configuration(record),
+    }
+    if record.revision_id is not None:
+        answer["revisionId"] = record.revision_id
+    if record.description:
+        answer["description"] = record.description
+    return answer
+
+
+def _configuration(record: MachineRecord) -> Answer:
+    answer: Answer = {
+        "loggingConfiguration": config_of(record.logging, DEFAULT_LOGGING),
+        "tracingConfiguration": config_of(record.tracing, DEFAULT_TRACING),
+    }
+    if record.encryption is not None:
+        answer["encryptionConfiguration"] = config_of(record.encryption, None)
+    return answer
+
+
+def machine_for_execution(
+    view: ExecutionView, revision: Revision, record: MachineRecord | None, *, data: bool
+) -> Answer:
+    """DescribeStateMachineForExecution."""
+    answer: Answer = {
+        "stateMachineArn": view.machine_arn,
+        "name": view.machine_name,
+        "definition": revision.definition if data else "{}",
+        "roleArn": revision.role_arn,
+        "updateDate": seconds(revision.updated_at),
+    }
+    if record is not None:
+        answer.update(_configuration(record))
+    if revision.revision_id is not None:
+        answer["revisionId"] = revision.revision_id
+    return answer
+
+
+def machine_item(record: MachineRecord) -> Answer:
+    """An item of ListStateMachines."""
+    return {
+        "stateMachineArn": record.arn,
+        "name": record.name,
+        "type": record.type,
+        "creationDate": seconds(record.created_at),
+    }
+
+
+def execution_item(view: ExecutionView) -> Answer:
+    """An item of ListExecutions."""
+    answer: Answer = {
+        "executionArn": view.arn,
+        "stateMachineArn": view.machine_arn,
+        "name": view.name,
+        "status": view.status.value,
+        "startDate": seconds(view.started_at),
+        "redriveCount": view.redrive_count,
+    }
+    if view.stopped_at is not None:
+        answer["stopDate"] = seconds(view.stopped_at)
+    if view.redriven_at is not None:
+        answer["redriveDate"] = seconds(view.redriven_at)
+    if view.version_arn is not None:
+        answer["stateMachineVersionArn"] = view.version_arn
+    if view.alias_arn is not None:
+        answer["stateMachineAliasArn"] = view.alias_arn
+    return answer
+
+
+def execution(view: ExecutionView, redrive: Redrivability) -> Answer:
+    """DescribeExecution."""
+    answer = execution_item(view)
+    answer["redriveStatus"] = redrive.status.value
+    if redrive.reason is not None:
+        answer["redriveStatusReason"] = redrive.reason
+    if view.input is not None:
+        answer["input"] = view.input.text.decode()
+        answer["inputDetails"] = {"included": True}
+    if view.output is not None:
+        answer["output"] = view.output.text.decode()
+        answer["outputDetails"] = {"included": True}
+    if view.error is not None:
+        answer["error"] = view.error
+    if view.cause is not None:
+        answer["cause"] = view.cause
+    if view.trace_header is not None:
+        answer["traceHeader"] = view.trace_header
+    return answer
+
+
+def event(id: int, event: HistoryEvent, *, data: bool) -> Answer:
+    """An event of GetExecutionHistory; without `data` input and output are left out."""
+    answer: Answer = {
+        "timestamp": seconds(event.timestamp),
+        "type": event.type,
+        "id": id,
+        "previousEventId": event.previous,
+    }
+    shape = EVENT_SHAPES[event.type]
+    if shape.details is None:
+        return answer
+    details: Answer = dict(event.details) if event.details else {}
+    if "assignedVariables" in details:
+        if data:
+            details["assignedVariablesDetails"] = {"truncated": False}
+        else:
+            del details["assignedVariables"]
+    if event.payload is not None and shape.payload is not None and data:
+        details[shape.payload] = bytes(event.payload).decode()
+        if shape.companion is not None:
+            details[shape.companion] = {"truncated": False}
+    if details or shape.empty:
+        answer[shape.details] = details
+    return answer
+
+
+def activity(record: ActivityRecord) -> Answer:
+    """An item of ListActivities."""
+    return {"activityArn": record.arn, "name": record.name, "creationDate": seconds(record.created_at)}
+
+
+def diagnostic(finding: Diagnostic) -> Answer:
+    """An item of ValidateStateMachineDefinition."""
+    answer: Answer = {
+        "severity": finding.severity.value,
+        "code": finding.code.value,
+        "message": finding.message,
+    }
+    if finding.location is not None:
+        answer["location"] = finding.location
+    return answer
