@@ -1,7 +1,7 @@
 """History events: the closed list of AWS's event types, and the compact record in which Stepwell keeps one.
 
 An event's id is not stored: the events of an execution are numbered 1, 2, 3, ... without gaps, and a chunk knows its first.
-At most one member of each event type holds user data; it is kept apart as `payload`, as raw JSON text, so that writing an
+At most one member of each event type holds user data; it is kept apart as `data`, as raw JSON text, so that writing an
 event never escapes or re-parses it. `api` turns a record into AWS's shape by the table below.
 """
 
@@ -17,14 +17,25 @@ Details = dict[str, Any]
 """Members of an event's details but for user data. (`Any` and not `Json`: msgspec cannot read a recursive alias.)"""
 
 
+NO_DATA: Final = msgspec.Raw(b"null")
+
+
 class HistoryEvent(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """One event: `previous` is previousEventId, `timestamp` milliseconds since the epoch, `payload` raw JSON text."""
+    """One event: `previous` is previousEventId, `timestamp` milliseconds since the epoch, `data` raw JSON text.
+
+    `data` means something only for the types that carry user data (`EventShape.payload`); see `payload`.
+    """
 
     type: str
     previous: int
     timestamp: int
     details: Details | None = None
-    payload: msgspec.Raw | None = None
+    data: msgspec.Raw = NO_DATA
+
+    @property
+    def payload(self) -> msgspec.Raw | None:
+        """The user data the event carries, as JSON text; None for a type that carries none."""
+        return self.data if EVENT_SHAPES[self.type].payload is not None else None
 
 
 class EventShape(NamedTuple):

@@ -15,9 +15,9 @@ from stepwell.engine import ids
 from stepwell.engine.asl.states import MapState, ParallelState, StateContainer, StateMachine, TaskState
 from stepwell.engine.clock import Entropy
 from stepwell.engine.jsontypes import Document, Json, write_text
-from stepwell.engine.limits import MAX_HISTORY_EVENTS, MAX_PAYLOAD_BYTES
+from stepwell.engine.limits import MAX_ASSIGN_BYTES, MAX_HISTORY_EVENTS, MAX_PAYLOAD_BYTES
 from stepwell.engine.machine.commands import CancelTask, CancelTimer, CloseTask, Command, Finish, StartTimer, Status, TimerKind
-from stepwell.engine.machine.history import ENTERED, EXITED, Details, HistoryEvent
+from stepwell.engine.machine.history import ENTERED, EXITED, NO_DATA, Details, HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionState, Frame, Phase, Timer
 from stepwell.engine.query.scope import Scope
 from stepwell.engine.query.timestamps import format_timestamp
@@ -59,9 +59,9 @@ class Run:
         """Append an event; returns its id."""
         state = self.state
         id = state.next_event
-        if id >= MAX_HISTORY_EVENTS and self.state.status is Status.RUNNING:
+        if id >= MAX_HISTORY_EVENTS and type not in TERMINAL:
             raise HistoryFullError
-        raw = None
+        raw = NO_DATA
         if payload is not None:
             text = payload.text
             self.bytes += len(text)
@@ -96,8 +96,8 @@ class Run:
             execution["RedriveTime"] = format_timestamp(self.state.redriven_at)
         state: dict[str, Json] = {"Name": frame.state, "EnteredTime": format_timestamp(frame.entered_at)}
         current = frame.current
-        if isinstance(current, TaskState | ParallelState | MapState) and frame.retries is not None:
-            state["RetryCount"] = sum(frame.retries)
+        if isinstance(current, TaskState | ParallelState | MapState):
+            state["RetryCount"] = sum(frame.retries or ())
         context: dict[str, Json] = {
             "Execution": execution,
             "StateMachine": {"Id": info.machine_arn, "Name": info.machine_name},
@@ -146,28 +146,36 @@ class Run:
     def enter(self, frame: Frame) -> None:
         """Write the StateEntered event of the frame's state."""
         state = frame.current
-        name: Details = {"name": state.name}
-        id = self.emit_next(frame, ENTERED[state.type], name, frame.data)
-        frame.entered_event = frame.data_event = id
+        id = self.emit(ENTERED[state.type], frame.last_event, {"name": state.name}, frame.data)
+        frame.last_event = frame.entered_event = frame.data_event = id
         frame.entered_at = self.now
         frame.attempts = 0
         frame.retries = None
 
     def leave(self, frame: Frame, output: Document, next: str | None, assigned: dict[str, Json] | None = None) -> None:
-        """Write the StateExited event and go to the next state, or end the frame when there is none."""
+        """Write the StateExited event and go to the next state, or end the frame when there is none.
+
+        Raises `StatesError` before anything has changed if the output or the variables are too large.
+        """
         state = frame.current
         if len(output.text) > MAX_PAYLOAD_BYTES:
             raise data_limit(state.name)
         details: Details = {"name": state.name}
-        if assigned is not None:
-            details["assignedVariables"] = {name: write_text(value) for name, value in assigned.items()}
-            frame.variables = {**(frame.variables or {}), **assigned}
-        frame.data_event = self.emit_next(frame, EXITED[state.type], details, output)
+        if assigned:
+            texts = {name: write_text(value) for name, value in assigned.items()}
+            if sum(len(text.encode()) for text in texts.values()) > MAX_ASSIGN_BYTES:
+                raise data_limit(state.name)
+            details["assignedVariables"] = texts
+        id = self.emit(EXITED[state.type], frame.last_event, details, output)
+        frame.last_event = frame.data_event = id
         frame.data = output
         frame.join = None
         frame.items = None
+        if assigned:
+            frame.variables = {**(frame.variables or {}), **assigned}
+            frame.variables_changed = True
         if next is not None:
-            frame.state = next
+            frame.current = frame.container.states[next]
             frame.phase = Phase.READY
             self.ready(frame)
         else:
@@ -201,7 +209,7 @@ class Run:
     # -- timers and tasks ------------------------------------------------------------------------------------------
 
     def start_timer(self, frame: Frame | None, kind: TimerKind, due_at: int, task: int | None = None) -> int:
-        """Ask for a timer; returns its number."""
+        """Ask for a timer; returns its number. None for the execution's own."""
         state = self.state
         id = state.next_timer
         state.next_timer = id + 1
