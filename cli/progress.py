@@ -1,0 +1,161 @@
+"""The history of an execution told as it happens: a line for each state that is left, fails or has to wait.
+
+Feeds on events as REST shows them (`id`, `type`, `previousId`, `timestamp`, `details`). It must not know where they come from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import click
+
+from stepwell.cli.output import duration, width
+
+NAME_COLUMNS: Final = 30
+_FAILURES: Final = ("Failed", "TimedOut")
+_ENDS: Final = {"ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted", "ExecutionSucceeded"}
+
+
+class Progress:
+    """Tells of one execution, line by line, through `say`."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._start: float | None = None
+        self._state: dict[int, str] = {}
+        self._depth: dict[int, int] = {}
+        self._entered: dict[int, tuple[int, float]] = {}
+        self._joins: dict[str, list[tuple[float, int]]] = {}
+        self._attempts: dict[tuple[int, str], int] = {}
+        self.last = 0
+        """The id of the last event that was told."""
+
+    def feed(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Tell of these events, in order; those told before are passed over. What ends within one call is told only by its end."""
+        fresh = [event for event in events if event["id"] > self.last]
+        self._index(fresh)
+        left = {
+            self._entered_of(event["previousId"]) for event in fresh if event["type"].endswith(("Exited", *_FAILURES))
+        }
+        for event in fresh:
+            self.last = event["id"]
+            line = self._line(event, left)
+            if line is not None:
+                self._say(line)
+
+    def _index(self, events: list[Mapping[str, Any]]) -> None:
+        for event in events:
+            id, previous, kind = event["id"], event["previousId"], event["type"]
+            at = _milliseconds(event["timestamp"])
+            if self._start is None:
+                self._start = at
+            self._state[id] = self._state.get(previous, "")
+            self._depth[id] = self._depth.get(previous, 0)
+            self._entered[id] = self._entered.get(previous, (0, at))
+            if kind.endswith("StateEntered"):
+                self._state[id] = str(event["details"].get("name", ""))
+                self._entered[id] = (id, at)
+            elif kind in {"ParallelStateStarted", "MapIterationStarted"}:
+                self._depth[id] += 1
+            elif kind in {"ParallelStateSucceeded", "MapStateSucceeded", "ParallelStateFailed", "MapStateFailed"}:
+                self._depth[id] = max(0, self._depth[id] - 1)
+
+    def _entered_of(self, id: int) -> int:
+        return self._entered.get(id, (0, 0.0))[0]
+
+    def _line(self, event: Mapping[str, Any], left: set[int]) -> str | None:
+        kind, details = event["type"], event["details"]
+        if kind == "ExecutionRedriven":
+            return self._row(event, "↻", "yellow", "redriven", "goes on from where it failed")
+        if kind in _ENDS or kind.startswith(("MapIteration", "MapRun", "Execution")):
+            return None
+        if kind.endswith("StateExited"):
+            return self._exited(event, str(details.get("name", "")))
+        if kind.endswith("StateEntered"):
+            return self._came(event, kind.removesuffix("StateEntered"), left)
+        if kind.endswith("Scheduled"):
+            return self._scheduled(event, left)
+        if kind.endswith(_FAILURES) and not kind.startswith(("Parallel", "Map")):
+            text = failure_text(details.get("error") or kind, details.get("cause"))
+            return self._row(event, "✗", "red", self._state[event["id"]], text)
+        return None
+
+    def _exited(self, event: Mapping[str, Any], name: str) -> str:
+        kind = event["type"].removesuffix("StateExited")
+        entered, depth = self._entered.get(event["previousId"], (0, 0.0))[1], self._depth.get(event["previousId"], 0)
+        if self._joins.get(name):  # what leads to this exit is the last event of a branch
+            entered, depth = self._joins[name].pop()
+        took = _milliseconds(event["timestamp"]) - entered
+        time = f", {duration(took)}" if took >= 1 else ""
+        return self._row(event, "✓", "green", name, f"{kind}{time}", depth)
+
+    def _came(self, event: Mapping[str, Any], kind: str, left: set[int]) -> str | None:
+        if kind in {"Parallel", "Map"}:
+            entry = (_milliseconds(event["timestamp"]), self._depth[event["id"]])
+            self._joins.setdefault(self._state[event["id"]], []).append(entry)
+            return self._row(event, "▸", "cyan", self._state[event["id"]], kind)
+        if kind == "Wait" and event["id"] not in left:
+            return self._row(event, "…", "cyan", self._state[event["id"]], "waits")
+        return None
+
+    def _scheduled(self, event: Mapping[str, Any], left: set[int]) -> str | None:
+        entered = self._entered_of(event["id"])
+        name = self._state[event["id"]]
+        attempt = self._attempts[(entered, name)] = self._attempts.get((entered, name), 0) + 1
+        if attempt > 1:
+            return self._row(event, "↻", "yellow", name, f"attempt {attempt}")
+        if entered in left:
+            return None
+        return self._row(event, "▸", "cyan", name, _resource(event["details"]))
+
+    def _row(
+        self, event: Mapping[str, Any], mark: str, colour: str, name: str, text: str, depth: int | None = None
+    ) -> str:
+        since = _milliseconds(event["timestamp"]) - (self._start or 0)
+        depth = self._depth.get(event["id"], 0) if depth is None else depth
+        indent = "  " * min(depth, 8)
+        room = max(12, NAME_COLUMNS - len(indent))
+        shown = name if len(name) <= room else name[: room - 1] + "…"
+        text = " ".join(text.split())
+        most = max(20, width() - 17 - len(indent) - room)
+        text = text if len(text) <= most else text[: most - 1] + "…"
+        time = click.style(f"{elapsed(since):>13}", fg="bright_black")
+        faint = click.style(text, fg="red" if colour == "red" else "bright_black")
+        return f"{time} {indent}{click.style(mark, fg=colour)} {shown:<{room}}  {faint}".rstrip()
+
+
+def failure_text(error: str | None, cause: str | None) -> str:
+    """An error and its cause on one line; of a function's cause in JSON, the message."""
+    if not cause:
+        return error or "failed"
+    try:
+        told = json.loads(cause)
+    except ValueError:
+        told = None
+    if isinstance(told, dict) and isinstance(told.get("errorMessage"), str):
+        cause = told["errorMessage"]
+    return f"{error}: {cause}" if error else cause
+
+
+def elapsed(milliseconds: float) -> str:
+    """The time since the start: `+1.234 s`, `+2:05`, `+3:00:00`, `+30 d 00:01:15`."""
+    if milliseconds < 60_000:
+        return f"+{milliseconds / 1000:.3f} s"
+    minutes, seconds = divmod(int(milliseconds / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"+{days} d {hours:02}:{minutes:02}:{seconds:02}"
+    return f"+{hours}:{minutes:02}:{seconds:02}" if hours else f"+{minutes}:{seconds:02}"
+
+
+def _resource(details: Mapping[str, Any]) -> str:
+    kind, resource = details.get("resourceType"), str(details.get("resource", ""))
+    return f"{kind}:{resource}" if kind else resource.rpartition(":")[2]
+
+
+def _milliseconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp() * 1000
