@@ -1,0 +1,1 @@
+"""A web shop that has used Celery for years."""

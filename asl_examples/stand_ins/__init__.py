@@ -1,0 +1,1 @@
+"""Small servers that stand in for the services the examples call: payments, approvals, reports and a chat model."""
