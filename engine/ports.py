@@ -658,8 +658,12 @@ class RuntimeStore(Protocol):
     async def take_activity_task(self, resource: str, worker: str | None) -> tuple[ExecutionId, int, bytes, int] | None:
         """Hand out a READY task of an activity: (execution, task, secret, scheduled event)."""
 
-    async def requeue_tasks(self, tasks: Sequence[tuple[ExecutionId, int]]) -> None:
-        """Make STARTED tasks of dead workers READY again and count one delivery more."""
+    async def requeue_tasks(
+        self, tasks: Sequence[tuple[ExecutionId, int, str]]
+    ) -> set[tuple[ExecutionId, int]]:
+        """Make STARTED tasks (execution, task, worker) READY again and count one delivery more; returns those that were
+        still that worker's, and whose lease was still over. Whoever lists lost tasks may act on it much later.
+        """
 
     async def mark_sent(self, tasks: Sequence[tuple[ExecutionId, int]], now: int) -> None: ...
 

@@ -272,8 +272,10 @@ class Engine(Effects):
             if row.delivery + 1 >= MAX_DELIVERIES:
                 self.executor.apply(row.execution, Work(undeliverable(row.task, row.delivery + 1), insistent=True))
         if again:
-            await self._store.requeue_tasks([(row.execution, row.task) for row in again])
+            taken = await self._store.requeue_tasks([(row.execution, row.task, row.worker or "") for row in again])
             for row in again:
+                if (row.execution, row.task) not in taken:
+                    continue
                 log.warning("a worker was lost; its task is sent again", extra={"execution": row.execution.hex()})
                 await self.dispatcher.again(row, row.delivery + 2)
 

@@ -43,6 +43,8 @@ TASK_READY: Final = 1
 TASK_SENT: Final = 2
 TASK_STARTED: Final = 3
 """Taken by a worker. A task that is over has no row."""
+UNKNOWN_WORKER_GRACE_MS: Final = 60_000
+"""How long a task is left to a worker that has never reported."""
 TASK_CODES: Final = (TASK_READY, TASK_SENT, TASK_STARTED)
 STATUS_OF: Final = {code: status for status, code in STATUS_CODES.items()}
 TARGET_OF: Final = {code: kind for kind, code in TARGET_CODES.items()}

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.machine.chunks import decode_events
+from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.ports import (
     ActivityRecord,
@@ -24,6 +25,7 @@ from stepwell.engine.ports import (
     ExecutionView,
     FunctionRecord,
     MachineRecord,
+    NewExecution,
     Page,
     Revision,
 )
@@ -79,13 +81,14 @@ class MemoryDatabase:
         if (row.rev if row is not None else 0) != entry.rev or (row is None) != (entry.new is not None):
             return False
         if row is None:
-            row = self.executions[entry.id] = self._begun(entry)
+            assert entry.new is not None
+            row = self.begin(entry.id, entry.new)
         row.rev += 1
         row.chunks.append(entry.chunk)
         row.view = replace(
             row.view,
             status=entry.status,
-            stopped_at=entry.stopped_at,
+            stopped_at=None if entry.status is Status.RUNNING else entry.stopped_at or row.view.stopped_at,
             last_event=entry.last_event,
             redrive_count=entry.redrive_count,
             redriven_at=entry.redriven_at,
@@ -112,25 +115,25 @@ class MemoryDatabase:
             )
         return True
 
-    def _begun(self, entry: CommitEntry) -> StoredRow:
-        new = entry.new
-        assert new is not None
+    def begin(self, id: ExecutionId, new: NewExecution) -> StoredRow:
+        """Write a new execution that has not taken its first step."""
         machine = self.machines[new.machine_key]
         view = ExecutionView(
-            id=entry.id,
+            id=id,
             arn=new.arn,
             name=new.name,
             machine_arn=machine.arn,
             machine_name=machine.name,
             machine_key=new.machine_key,
             revision=new.revision,
-            status=entry.status,
+            status=Status.RUNNING,
             started_at=new.started_at,
             trace_header=new.trace_header,
             version_arn=new.version_arn,
             alias_arn=new.alias_arn,
         )
-        return StoredRow(view, 0)
+        row = self.executions[id] = StoredRow(view, 0)
+        return row
 
 
 def page(

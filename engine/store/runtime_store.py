@@ -30,7 +30,7 @@ from stepwell.engine.ports import (
     StoredExecution,
     TaskAnswer,
 )
-from stepwell.engine.store.codes import STATUS_OF, TARGET_OF, TASK_STARTED, bucket_of
+from stepwell.engine.store.codes import STATUS_OF, TARGET_OF, TASK_STARTED, UNKNOWN_WORKER_GRACE_MS, bucket_of
 from stepwell.engine.store.columns import Columns
 from stepwell.engine.store.sql import QUERIES
 
@@ -153,7 +153,7 @@ class PostgresRuntimeStore:
             return [_task(row) for row in await self._pool.fetch(QUERIES["open_tasks"], list(shards))]
 
     async def lost_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
-        grace = self._clock.now_ms() - 60_000
+        grace = self._clock.now_ms() - UNKNOWN_WORKER_GRACE_MS
         async with store_errors():
             return [_task(row) for row in await self._pool.fetch(QUERIES["lost_tasks"], list(shards), grace)]
 
@@ -253,15 +253,17 @@ class PostgresRuntimeStore:
         await self._hint(row["shard"])
         return ExecutionId(row["execution_id"].bytes), row["task"], row["secret"], row["scheduled_event"]
 
-    async def requeue_tasks(self, tasks: Sequence[tuple[ExecutionId, int]]) -> None:
+    async def requeue_tasks(self, tasks: Sequence[tuple[ExecutionId, int, str]]) -> set[tuple[ExecutionId, int]]:
+        grace = self._clock.now_ms() - UNKNOWN_WORKER_GRACE_MS
         async with store_errors():
-            await self._pool.execute(
-                "UPDATE task t SET status = 1, worker = NULL, delivery = delivery + 1 "
-                "FROM unnest($1::uuid[], $2::int[]) AS r (id, task) "
-                "WHERE t.execution_id = r.id AND t.task = r.task AND t.outcome IS NULL",
-                [as_uuid(id) for id, _ in tasks],
-                [task for _, task in tasks],
+            rows = await self._pool.fetch(
+                QUERIES["requeue_tasks"],
+                [as_uuid(id) for id, _, _ in tasks],
+                [task for _, task, _ in tasks],
+                [UUID(worker) for _, _, worker in tasks],
+                grace,
             )
+        return {(ExecutionId(row[0].bytes), row[1]) for row in rows}
 
     async def mark_sent(self, tasks: Sequence[tuple[ExecutionId, int]], now: int) -> None:
         async with store_errors():
