@@ -138,10 +138,41 @@ class Settings:
     port: int = _setting(
         "STEPWELL_PORT", _number(0, 65_535), DEFAULT_PORT, "The port the API listens on; 0 takes a free one."
     )
+    allowed_hosts: tuple[str, ...] = _setting(
+        "STEPWELL_ALLOWED_HOSTS",
+        _names,
+        (),
+        "Host names, beside those of the loopback, that requests may be addressed to.",
+    )
+    listen_host: str = _setting(
+        "STEPWELL_LISTEN_HOST", _text, "127.0.0.1", "The address on which an engine answers other engines."
+    )
+    listen_port: int = _setting(
+        "STEPWELL_LISTEN_PORT",
+        _number(0, 65_535),
+        0,
+        "The port on which an engine answers other engines; 0 takes a free one.",
+    )
+    advertise: str | None = _setting(
+        "STEPWELL_ADVERTISE",
+        _text,
+        None,
+        "`host:port` at which other engines reach this one, where it differs from its own.",
+    )
     data_dir: Path = _setting(
         "STEPWELL_DATA_DIR", _path, Path(".stepwell"),
         "Where `stepwell up` keeps its database, its key and its sockets; by default .stepwell in the current directory.",
     )  # fmt: skip
+    node_host: str = _setting(
+        "STEPWELL_NODE_HOST", _text, "127.0.0.1",
+        "The address at which other engine nodes reach this one; `auto`: this machine's name.",
+    )  # fmt: skip
+    health_port: int = _setting(
+        "STEPWELL_HEALTH_PORT",
+        _number(0, 65_535),
+        0,
+        "Where `stepwell engine` answers /healthz, /readyz and /metrics; 0: nowhere.",
+    )
     region: str = _setting("STEPWELL_REGION", _region, "us-east-1", "The region in ARNs.")
     account: str = _setting("STEPWELL_ACCOUNT", _account, "000000000000", "The account in ARNs.")
     url: str = _setting(

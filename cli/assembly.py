@@ -1,0 +1,274 @@
+"""The composition root: the one place that knows the concrete store, targets, clock and chance, and puts a node together.
+
+`open_node` makes everything one process needs to run executions or to serve requests, and takes it apart again in the opposite
+order. Servers, child processes and the HTTP listener are `cli.serving`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from stepwell.cli.system import SystemClock, SystemSeeds, random_bytes
+from stepwell.engine import telemetry
+from stepwell.engine.asl.resources import TargetKind
+from stepwell.engine.errors import ConfigurationError, StepwellError
+from stepwell.engine.machine.events import TaskFailed
+from stepwell.engine.ports import Target, TargetResult, TaskRequest
+from stepwell.engine.runtime.engine import Engine, EngineOptions
+from stepwell.engine.runtime.peers import Listener
+from stepwell.engine.runtime.requests import Requests
+from stepwell.engine.secretbox import SecretBox, load_box
+from stepwell.engine.service.context import ServiceSettings
+from stepwell.engine.service.services import Ports, Services, build_services
+from stepwell.engine.settings import Settings
+from stepwell.engine.states_errors import ErrorName
+from stepwell.engine.store import migrate, partitions
+from stepwell.engine.store.activities import PostgresActivities
+from stepwell.engine.store.api_keys import PostgresApiKeys
+from stepwell.engine.store.connections import PostgresConnections
+from stepwell.engine.store.dead_letters import PostgresDeadLetters
+from stepwell.engine.store.executions import PostgresExecutions
+from stepwell.engine.store.functions import PostgresFunctions
+from stepwell.engine.store.machines import PostgresMachines
+from stepwell.engine.store.pool import connect, create_pool, driver_url
+from stepwell.engine.store.runtime_store import PostgresRuntimeStore
+from stepwell.engine.store.settings_check import check_settings, cluster_secret
+from stepwell.engine.targets.broker import Publisher
+from stepwell.engine.targets.celery import CeleryTarget
+from stepwell.engine.targets.celery_results import ResultsConsumer
+from stepwell.engine.targets.functions import FunctionSettings, FunctionTarget
+from stepwell.engine.targets.http import HttpSettings, http_target
+from stepwell.engine.targets.registry import TargetRegistry
+
+log = logging.getLogger(__name__)
+
+MAINTENANCE_SECONDS = 6 * 3600.0
+BROKER_MISSING = "this engine has no broker. Set STEPWELL_BROKER_URL"
+SERVICE_MISSING = "no target of this version carries it out"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node that is open. `engine.ready` says whether it can take requests."""
+
+    engine: Engine
+    services: Services
+    metrics: telemetry.Metrics
+    ready: Callable[[], Awaitable[str | None]]
+
+
+class Unserved:
+    """The target of tasks that nobody here carries out: each fails at once and says why."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    async def perform(self, request: TaskRequest) -> TargetResult:
+        return TaskFailed(request.task, ErrorName.RUNTIME, f"{request.resource.text} cannot be called: {self._why}.")
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+@asynccontextmanager
+async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIterator[Node]:
+    """Put a node together over the database and broker that the settings name, and open it.
+
+    With `owns_shards` it runs executions; without, it only takes requests. Raises `ConfigurationError` for a database that is
+    not fit for it.
+    """
+    url = needed(settings.database_url)
+    clock, seeds = SystemClock(), SystemSeeds()
+    async with AsyncExitStack() as life:
+        secret = await _checked(url)
+        pool = await create_pool(url, min_size=2, max_size=settings.pool_size)
+        life.push_async_callback(_close_pool, pool)
+        store = PostgresRuntimeStore(driver_url(url), pool, clock, notify=settings.notify)
+        life.push_async_callback(store.close)
+        machines = PostgresMachines(pool, (settings.region, settings.account))
+        box = secret_box(settings)
+        targets = await _targets(life, settings, pool, box, clock)
+        listener = Listener(secret, lambda ask, number: requests.answer(ask, number))
+        address: str | None = None
+        if owns_shards:
+            host = socket.gethostname() if settings.node_host == "auto" else settings.node_host
+            address = await listener.open(host)
+            life.push_async_callback(listener.close)
+        engine = Engine(
+            store=store,
+            machines=machines,
+            targets=targets,
+            clock=clock,
+            seeds=seeds,
+            options=EngineOptions(
+                node=UUID(bytes=random_bytes(16), version=4),
+                region=settings.region,
+                address=address,
+                lease_ttl_ms=int(settings.lease_seconds * 1000),
+                owns_shards=owns_shards,
+            ),
+            listen=store.listen if settings.notify else None,
+        )
+        requests = Requests(engine, store, clock, seeds, secret=secret)
+        life.callback(requests.close)
+        await engine.open()
+        life.push_async_callback(engine.close)
+        if owns_shards:
+            await _start_helpers(life, settings, requests, url, clock)
+
+        async def ready() -> str | None:
+            if not engine.ready:
+                return "This node has no lease on the database at the moment."
+            try:
+                async with asyncio.timeout(5):
+                    await pool.fetchval("SELECT 1")
+            except Exception as error:  # noqa: BLE001 -- any reason is one
+                return f"The database does not answer ({type(error).__name__})."
+            return None
+
+        ports = Ports(
+            machines=machines,
+            executions=PostgresExecutions(pool),
+            dead_letters=PostgresDeadLetters(pool),
+            activities=PostgresActivities(pool),
+            functions=PostgresFunctions(pool),
+            connections=PostgresConnections(pool),
+            api_keys=PostgresApiKeys(pool),
+            runtime=requests,
+            clock=clock,
+            seeds=seeds,
+            box=box,
+            random_bytes=random_bytes,
+            ready=ready,
+        )
+        services = build_services(ports, ServiceSettings(region=settings.region, account=settings.account))
+        yield Node(engine, services, telemetry.Metrics(), ready)
+
+
+def needed(database_url: str | None) -> str:
+    """The database's URL. Raises `ConfigurationError` where there is none."""
+    if database_url is None:
+        raise ConfigurationError(
+            "No database is named. Set STEPWELL_DATABASE_URL, or use `stepwell up`, which brings one along."
+        )
+    return database_url
+
+
+def secret_box(settings: Settings) -> SecretBox:
+    """What seals stored secrets: by the key of the settings, else by the key file of the data directory."""
+    environment = {"STEPWELL_SECRET_KEY": settings.secret_key} if settings.secret_key else {}
+    return load_box(environment, settings.data_dir)
+
+
+async def upgrade_database(url: str) -> str:
+    """Bring the database to this version's schema; returns its revision."""
+    return await migrate.upgrade(driver_url(url))
+
+
+async def _checked(url: str) -> bytes:
+    """Refuse a database that is not fit; the secret that its nodes share."""
+    connection = await connect(url)
+    try:
+        await check_settings(connection)
+        return await cluster_secret(connection)
+    finally:
+        await connection.close()
+
+
+async def _close_pool(pool: Any) -> None:
+    try:
+        async with asyncio.timeout(10):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+async def _targets(life: AsyncExitStack, settings: Settings, pool: Any, box: SecretBox, clock: SystemClock) -> TargetRegistry:
+    session = HttpSettings.of(settings).session()
+    celery: CeleryTarget | None = None
+    if settings.broker_url is not None:
+        publisher = Publisher(settings.broker_url)
+        await publisher.start()
+        celery = CeleryTarget(publisher, default_queue=settings.default_queue)
+    hosts = FunctionSettings(
+        modules=settings.function_modules,
+        processes=settings.function_processes,
+        threads=settings.function_threads,
+        addresses=settings.function_hosts,
+        secret=(settings.function_secret or "").encode(),
+        url=settings.function_url,
+    ).pool()
+    await hosts.start()
+    life.push_async_callback(hosts.close)
+    functions = FunctionTarget(
+        PostgresFunctions(pool), hosts, session, clock, celery=celery, url=settings.function_url
+    )
+    targets: dict[TargetKind, Target] = {
+        TargetKind.FUNCTION: functions,
+        TargetKind.CELERY: celery or Unserved(BROKER_MISSING),
+        TargetKind.HTTP: http_target(HttpSettings.of(settings), PostgresConnections(pool), box, clock, session),
+        TargetKind.SERVICE: Unserved(SERVICE_MISSING),
+    }
+    registry = TargetRegistry(targets)
+    life.push_async_callback(registry.close)
+    return registry
+
+
+async def _start_helpers(
+    life: AsyncExitStack, settings: Settings, requests: Requests, url: str, clock: SystemClock
+) -> None:
+    """What a node does beside running executions: reading Celery's outcomes, keeping partitions ahead of time."""
+    if settings.broker_url is not None:
+        results = ResultsConsumer(settings.broker_url, requests.report_outcome)
+        await results.start()
+        life.push_async_callback(results.close)
+    maintenance = asyncio.create_task(_maintain(url, clock), name="maintenance")
+
+    async def end() -> None:
+        maintenance.cancel()
+        with suppress(asyncio.CancelledError):
+            await maintenance
+
+    life.push_async_callback(end)
+
+
+async def _maintain(url: str, clock: SystemClock) -> None:
+    """Make the history partitions of the coming months in good time."""
+    while True:
+        await asyncio.sleep(MAINTENANCE_SECONDS)
+        try:
+            connection = await connect(url)
+            try:
+                await partitions.create_ahead(connection, clock.now_ms())
+            finally:
+                await connection.close()
+        except StepwellError as error:
+            log.warning("history partitions could not be made ahead of time", extra={"error": str(error)})
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log to stderr as the settings say."""
+    handler = logging.StreamHandler()
+    if settings.log_format == "json":
+        handler.setFormatter(telemetry.JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    for noisy in ("uvicorn", "uvicorn.error", "amqp", "kombu", "asyncio", "aiohttp.access"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process: the environment's, and the command's options (None: not given) before them."""
+    from dataclasses import replace
+
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return replace(Settings.load(os.environ), **given)  # type: ignore[arg-type]
