@@ -6,7 +6,6 @@ The one list of reserved `States.*` names (ASL specification, appendix A, and AW
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
 
 from stepwell.engine.errors import StepwellError
 
@@ -36,10 +35,6 @@ class ErrorName(StrEnum):
     CONNECTION_NOT_FOUND = "Events.ConnectionResource.NotFound"
     CONNECTION_INVALID = "Events.ConnectionResource.InvalidConnectionState"
     CONNECTION_UNAUTHORIZED = "Events.ConnectionResource.AuthorizationFailed"
-
-
-NEVER_CAUGHT_BY_ALL: Final = frozenset({ErrorName.RUNTIME, ErrorName.DATA_LIMIT_EXCEEDED})
-"""States.ALL and States.TaskFailed do not match these (AWS guide, "Handling errors")."""
 
 
 class StatesError(StepwellError):

@@ -10,25 +10,39 @@ from collections.abc import Mapping
 from typing import cast
 
 from stepwell.engine.asl.states import Assignment, Catcher, FieldValue, Flow, JsonataFlow, JsonPathFlow
-from stepwell.engine.jsontypes import EMPTY_OBJECT, Document, Json
-from stepwell.engine.machine.run import Run
+from stepwell.engine.jsontypes import EMPTY_OBJECT, Document, Json, write_text
+from stepwell.engine.limits import MAX_PAYLOAD_BYTES
+from stepwell.engine.machine.run import Run, data_limit
 from stepwell.engine.machine.snapshot import Frame
 from stepwell.engine.query.paths import path_reader
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 
-def effective_input(run: Run, frame: Frame, *, parameters: bool = True) -> Document:
-    """The state's input after InputPath and (if `parameters`) Parameters."""
+def state_input(run: Run, frame: Frame) -> Document:
+    """The state's input after InputPath: what its fields other than Parameters read."""
+    path = _jsonpath(frame.current.flow).input_path
+    if path is None:
+        return EMPTY_OBJECT
+    if path.text == "$":
+        return frame.data
+    return Document.of(path_reader(path)(run.scope(frame, frame.data.value)))
+
+
+def effective_input(run: Run, frame: Frame) -> Document:
+    """What the state's work gets: its input after InputPath and Parameters."""
     flow = _jsonpath(frame.current.flow)
     if flow.plain:
         return frame.data
-    document = frame.data
-    if flow.input_path is None:
-        document = EMPTY_OBJECT
-    elif flow.input_path.text != "$":
-        document = Document.of(path_reader(flow.input_path)(run.scope(frame, document.value)))
-    if parameters and flow.parameters is not None:
+    document = state_input(run, frame)
+    if flow.parameters is not None:
         document = Document.of(flow.parameters(run.scope(frame, document.value)))
+    return document
+
+
+def within_limit(frame: Frame, document: Document) -> Document:
+    """The document, if it is no larger than what a state may be given. Raises `StatesError` States.DataLimitExceeded."""
+    if len(document.text) > MAX_PAYLOAD_BYTES:
+        raise data_limit(frame.current.name)
     return document
 
 
@@ -48,6 +62,22 @@ def finish_state(run: Run, frame: Frame, result: Document, next: str | None) -> 
     else:
         output = Document.of(flow.result_path.put(frame.data.value, result.value))
     run.leave(frame, output_of(run, frame, output), next, assigned)
+
+
+def hand_on(run: Run, frame: Frame, next: str | None) -> None:
+    """Leave a state that makes no result: InputPath, Assign, OutputPath."""
+    flow = _jsonpath(frame.current.flow)
+    if flow.plain:
+        run.leave(frame, frame.data, next)
+    else:
+        hand_on_assigning(run, frame, next, flow.assign)
+
+
+def hand_on_assigning(run: Run, frame: Frame, next: str | None, assignment: Assignment | None) -> None:
+    """As `hand_on`, with the Assign of a choice rule in place of the state's."""
+    document = state_input(run, frame)
+    assigned = assign(run, frame, assignment, document) if assignment is not None else None
+    run.leave(frame, output_of(run, frame, document), next, assigned)
 
 
 def output_of(run: Run, frame: Frame, document: Document) -> Document:
@@ -82,19 +112,28 @@ def integer(run: Run, frame: Frame, field: FieldValue, *, least: int = 0) -> int
     """The value of a field that must be a whole number, at least `least`."""
     if field.expression is None:
         return cast(int, field.constant)
-    value = field.expression(run.scope(frame, frame.data.value))
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        from_text = Document.of(value).text.decode()
-        raise StatesError(
-            ErrorName.RUNTIME,
-            f'The {field.field} field refers to value "{value if isinstance(value, str) else from_text}" '
-            f"which is not a valid integer: {field.text}",
-        )
+    value = whole_number(field.expression(run.scope(frame, state_input(run, frame).value)))
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise not_an_integer(field, value)
     if value < least:
-        raise StatesError(ErrorName.RUNTIME, f"The {field.field} field refers to value {value}, which is below {least}: {field.text}")
+        raise StatesError(
+            ErrorName.RUNTIME, f"The {field.field} field refers to value {value}, which is below {least}: {field.text}"
+        )
     return value
+
+
+def whole_number(value: Json) -> Json:
+    """2 for 2.0; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def not_an_integer(field: FieldValue, value: Json) -> StatesError:
+    """The error for a field whose path leads to something else than a whole number, in AWS's words."""
+    text = value if isinstance(value, str) else write_text(value)
+    return StatesError(
+        ErrorName.RUNTIME,
+        f'The {field.field} field refers to value "{text}" which is not a valid integer: {field.text}',
+    )
 
 
 def _jsonpath(flow: Flow) -> JsonPathFlow:

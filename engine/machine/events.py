@@ -82,16 +82,7 @@ class Poisoned(msgspec.Struct, tag="poisoned", array_like=True, frozen=True):
     cause: str
 
 
-Event: TypeAlias = (
-    Started
-    | TaskStarted
-    | TaskSubmitted
-    | TaskSucceeded
-    | TaskFailed
-    | TimerFired
-    | HeartbeatMissed
-    | StopRequested
-    | Redriven
-    | Continued
-    | Poisoned
-)
+TaskEvent: TypeAlias = TaskStarted | TaskSubmitted | TaskSucceeded | TaskFailed | HeartbeatMissed
+"""What concerns one task."""
+
+Event: TypeAlias = Started | TaskEvent | TimerFired | StopRequested | Redriven | Continued | Poisoned

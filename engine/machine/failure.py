@@ -1,13 +1,17 @@
 """What an error does: retried, caught, or passed up from frame to frame until it ends the execution.
 
-Event order and previousEventIds are those recorded on AWS: a failing child is reported, then everything beside it is aborted
-in order, then the state that joins them fails, all of these pointing to the event that failed.
+Event order and previousEventIds are those recorded on AWS: a failing child is reported, then everything open beside it is
+aborted in order, then the state that joins them fails, all of these pointing to the event that failed.
 """
 
 from __future__ import annotations
 
-from stepwell.engine.asl.states import MapState, ParallelState, StateType, TaskState
+from collections.abc import Callable
+
+from stepwell.engine.asl.states import Catcher, MapState, ParallelState, Retrier, TaskState
+from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Document, Json
+from stepwell.engine.limits import MAX_CAUSE_LENGTH, MAX_ERROR_LENGTH
 from stepwell.engine.machine.commands import Finish, Status, TimerKind
 from stepwell.engine.machine.dataflow import caught
 from stepwell.engine.machine.history import ABORTED, Details
@@ -16,38 +20,62 @@ from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Phase
 from stepwell.engine.states_errors import ErrorName, StatesError
 
+ENDED = frozenset({Phase.DONE, Phase.FAILED})
 
-def fail_evaluation(run: Run, frame: Frame, error: StatesError) -> None:
+
+def guarded(run: Run, frame: Frame, work: Callable[[], None]) -> None:
+    """Do what may have to read data; an error in reading it becomes the error of the frame's state."""
+    try:
+        work()
+    except (StatesError, JsonTextError, RecursionError) as error:
+        fail_evaluation(run, frame, error)
+
+
+def fail_evaluation(run: Run, frame: Frame, error: Exception) -> None:
     """A state could not be run as it is written (a path that leads nowhere, a value of the wrong kind)."""
-    cause = error.cause
-    if error.error != ErrorName.DATA_LIMIT_EXCEEDED:
-        cause = (
-            f"An error occurred while executing the state '{frame.state}' "
-            f"(entered at the event id #{frame.entered_event}). {cause}"
-        )
-    fail(run, frame, error.error, cause)
+    fail(run, frame, *_explained(frame, error))
 
 
-def fail(run: Run, frame: Frame, error: str | None, cause: str | None) -> None:
-    """The frame's state has failed: retry it, catch the error, or pass it up."""
+def _explained(frame: Frame, error: Exception) -> tuple[str, str | None]:
+    """Name and cause of an error met in evaluating the frame's state."""
+    if not isinstance(error, StatesError):
+        error = StatesError(ErrorName.RUNTIME, str(error) or "The data is nested too deeply.")
+    if error.error == ErrorName.DATA_LIMIT_EXCEEDED:
+        return error.error, error.cause
+    place = (
+        f"An error occurred while executing the state '{frame.state}' (entered at the event id #{frame.entered_event})."
+    )
+    return error.error, f"{place} {error.cause or ''}".rstrip()[:MAX_CAUSE_LENGTH]
+
+
+def fail(run: Run, frame: Frame, error: str | None, cause: str | None, alias: str | None = None) -> None:
+    """The frame's state has failed: retry it, catch the error, or pass it up. `alias` is explained in `retry.matches`."""
     run.close_task(frame)
     run.cancel_timer(frame.timer)
     frame.timer = 0
-    state = frame.current
+    if frame.children:
+        _abort_children(run, frame, frame.last_event, None)
     failed_child: Frame | None = None
     while True:
-        if isinstance(state, TaskState | ParallelState | MapState) and _handle(run, frame, state, error, cause, failed_child):
-            return
-        if isinstance(state, ParallelState | MapState) and failed_child is not None:
-            _join_failed(run, frame, state, failed_child)
+        state = frame.current
+        if isinstance(state, TaskState | ParallelState | MapState):
+            if _retried(run, frame, state.retry, error, alias):
+                return
+            if failed_child is not None:
+                run.emit_next(frame, "MapStateFailed" if isinstance(state, MapState) else "ParallelStateFailed")
+            try:
+                if _caught(run, frame, state.catch, error, cause, alias):
+                    return
+            except (StatesError, JsonTextError, RecursionError) as other:  # the catcher itself cannot be evaluated
+                error, cause = _explained(frame, other)
+                alias = None
         frame.phase = Phase.FAILED
         run.touch(frame)
         if frame.parent is None or error == ErrorName.RUNTIME:
             end_failed(run, frame, error, cause)
             return
         failed_child, frame = frame, frame.parent
-        _abort_beside(run, frame, failed_child)
-        state = frame.current
+        _report_failed(run, frame, failed_child)
 
 
 def end_failed(run: Run, frame: Frame, error: str | None, cause: str | None) -> None:
@@ -59,136 +87,116 @@ def end_failed(run: Run, frame: Frame, error: str | None, cause: str | None) -> 
 
 def settle(run: Run) -> None:
     """Close every open task and timer of an execution that is ending, and mark the frames as cut off."""
-    for frame in list(run.state.frames.values()):
-        _cut_off(run, frame)
+    for frame in run.state.frames.values():
+        if frame.phase not in ENDED:
+            _cut_off(run, frame)
 
 
 def _cut_off(run: Run, frame: Frame) -> None:
-    if frame.phase in (Phase.DONE, Phase.FAILED):
-        return
+    """Close what the frame waits for. A frame that has not entered its state, and one that joins others, stays as it is."""
     run.close_task(frame, cancel=True)
     run.cancel_timer(frame.timer)
     frame.timer = 0
-    if frame.phase is Phase.JOIN:
-        return
-    entered = frame.phase not in (Phase.READY,)
-    frame.phase = Phase.FAILED if entered else Phase.READY
-    run.touch(frame)
-
-
-def _handle(
-    run: Run,
-    frame: Frame,
-    state: TaskState | ParallelState | MapState,
-    error: str | None,
-    cause: str | None,
-    failed_child: Frame | None,
-) -> bool:
-    """Retry or catch, if the state says so."""
-    index = first_match(state.retry, error)
-    if index is not None:
-        counts = frame.retries or [0] * len(state.retry)
-        if counts[index] < state.retry[index].max_attempts:
-            _drop_children(run, frame)
-            due = run.now + delay_ms(state.retry[index], counts[index], run.entropy)
-            counts[index] += 1
-            frame.retries = counts
-            frame.attempts += 1
-            frame.phase = Phase.TIMER
-            frame.timer = run.start_timer(frame, TimerKind.RETRY, due)
-            run.touch(frame)
-            return True
-    index = first_match(state.catch, error)
-    if index is None:
-        return False
-    if isinstance(state, ParallelState | MapState) and failed_child is not None:
-        _join_failed(run, frame, state, failed_child)
-    _drop_children(run, frame)
-    output: dict[str, Json] = {"Error": error, "Cause": cause}
-    caught(run, frame, state.catch[index], Document.of(output))
-    return True
-
-
-def _join_failed(run: Run, frame: Frame, state: ParallelState | MapState, child: Frame) -> None:
-    frame.last_event = child.last_event
-    run.emit_next(frame, "ParallelStateFailed" if isinstance(state, ParallelState) else "MapStateFailed")
-
-
-def _abort_beside(run: Run, parent: Frame, failed: Frame) -> None:
-    """Report the failed child of a Parallel or Map and abort what runs beside it."""
-    at = failed.last_event
-    is_map = isinstance(parent.current, MapState)
-    if is_map:
-        run.emit("MapIterationFailed", at, _iteration(parent, failed))
-    _abort_state(run, failed, at)
-    assert parent.children is not None
-    for _, child in sorted(parent.children.items()):
-        if child is failed or child.phase in (Phase.DONE, Phase.FAILED):
-            continue
-        if is_map:
-            run.emit("MapIterationAborted", at, _iteration(parent, child))
-        _abort_tree(run, child, at)
-    parent.last_event = at
-
-
-def _abort_tree(run: Run, frame: Frame, at: int) -> None:
-    """Abort a frame and all below it."""
-    run.close_task(frame, cancel=True)
-    run.cancel_timer(frame.timer)
-    frame.timer = 0
-    if frame in run.state.ready:
-        run.state.ready.remove(frame)
-    if frame in run.started:
-        run.started.remove(frame)
-    for _, child in sorted((frame.children or {}).items()):
-        if child.phase not in (Phase.DONE, Phase.FAILED):
-            _abort_tree(run, child, at)
-    if frame.phase is Phase.READY:
-        run.touch(frame)
-        return
-    _abort_state(run, frame, at)
-    if frame.phase is not Phase.JOIN:
+    if frame.phase is not Phase.JOIN and frame.phase is not Phase.READY:
         frame.phase = Phase.FAILED
     run.touch(frame)
 
 
+def _retried(run: Run, frame: Frame, retriers: tuple[Retrier, ...], error: str | None, alias: str | None) -> bool:
+    """Retry, if the first retrier that matches has attempts left. Each retrier counts its own."""
+    index = first_match(retriers, error, alias)
+    if index is None:
+        return False
+    retrier = retriers[index]
+    counts = frame.retries or [0] * len(retriers)
+    if counts[index] >= retrier.max_attempts:
+        return False
+    forget_children(run, frame)
+    due = run.now + delay_ms(retrier, counts[index], run.entropy)
+    counts[index] += 1
+    frame.retries = counts
+    frame.attempts += 1
+    frame.phase = Phase.TIMER
+    frame.timer = run.start_timer(frame, TimerKind.RETRY, due)
+    run.touch(frame)
+    return True
+
+
+def _caught(
+    run: Run, frame: Frame, catchers: tuple[Catcher, ...], error: str | None, cause: str | None, alias: str | None
+) -> bool:
+    """Catch, if a catcher matches."""
+    index = first_match(catchers, error, alias)
+    if index is None:
+        return False
+    output: dict[str, Json] = {"Error": error or "", "Cause": cause or ""}
+    caught(run, frame, catchers[index], Document.of(output))
+    forget_children(run, frame)
+    return True
+
+
+def _report_failed(run: Run, parent: Frame, failed: Frame) -> None:
+    """Report the failed child of a Parallel or Map and abort what is open beside it."""
+    at = failed.last_event
+    if isinstance(parent.current, MapState):
+        run.emit("MapIterationFailed", at, iteration_details(parent, failed))
+    _abort_state(run, failed, at)
+    _abort_children(run, parent, at, failed)
+    parent.last_event = at
+
+
+def _abort_children(run: Run, parent: Frame, at: int, failed: Frame | None) -> None:
+    """Abort all children that still run, in order. `at` is the event that brought it about."""
+    is_map = isinstance(parent.current, MapState)
+    for _, child in sorted((parent.children or {}).items()):
+        if child is failed or child.phase in ENDED:
+            continue
+        if is_map:
+            run.emit("MapIterationAborted", at, iteration_details(parent, child))
+        _abort_children(run, child, at, None)
+        if child.phase is not Phase.READY:
+            _abort_state(run, child, at)
+        if child in run.state.ready:
+            run.state.ready.remove(child)
+        if child in run.started:
+            run.started.remove(child)
+        _cut_off(run, child)
+
+
 def _abort_state(run: Run, frame: Frame, at: int) -> None:
-    type_ = frame.current.type
-    if type_ in (StateType.TASK, StateType.WAIT) and type_ in ABORTED:
-        run.emit(ABORTED[type_], at)
+    type_ = ABORTED.get(frame.current.type)
+    if type_ is not None:
+        run.emit(type_, at)
 
 
-def _drop_children(run: Run, frame: Frame) -> None:
-    """Forget the child frames of a Parallel or Map that starts anew or is left."""
+def forget_children(run: Run, frame: Frame) -> None:
+    """Forget the child frames of a Parallel or Map that has joined them, starts anew or is left."""
     for child in (frame.children or {}).values():
-        drop_tree(run, child)
+        _forget(run, child)
     frame.children = None
     frame.join = None
     frame.items = None
 
 
-def drop_tree(run: Run, frame: Frame) -> None:
-    """Forget a frame and all below it."""
-    run.close_task(frame, cancel=True)
-    run.cancel_timer(frame.timer)
+def _forget(run: Run, frame: Frame) -> None:
     for child in (frame.children or {}).values():
-        drop_tree(run, child)
-    run.state.frames.pop(frame.id, None)
-    run.state.dirty.discard(frame.id)
-    run.state.removed.append(frame.id)
-    if frame in run.state.ready:
-        run.state.ready.remove(frame)
+        _forget(run, child)
+    state = run.state
+    if state.frames.pop(frame.id, None) is not None:
+        state.removed.append(frame.id)
+        state.dirty.discard(frame.id)
 
 
-def _iteration(parent: Frame, child: Frame) -> Details:
-    return {"name": parent.state, "index": child.index}
+def iteration_details(parent: Frame, child: Frame) -> Details:
+    """The details of MapIteration* events."""
+    return {"name": parent.current.name, "index": child.index}
 
 
 def details_of(error: str | None, cause: str | None) -> Details:
     """Event details with `error` and `cause`, each only where there is one."""
     details: Details = {}
     if error is not None:
-        details["error"] = error
+        details["error"] = error[:MAX_ERROR_LENGTH]
     if cause is not None:
-        details["cause"] = cause
+        details["cause"] = cause[:MAX_CAUSE_LENGTH]
     return details

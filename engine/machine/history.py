@@ -125,7 +125,9 @@ EVENT_SHAPES: Final[dict[str, EventShape]] = {
 """All history event types of the Step Functions API and their shapes (botocore service model, stepfunctions 2016-11-23)."""
 
 ENTERED: Final[dict[StateType, str]] = {type_: f"{type_}StateEntered" for type_ in StateType}
-EXITED: Final[dict[StateType, str]] = {type_: f"{type_}StateExited" for type_ in StateType if type_ is not StateType.FAIL}
+EXITED: Final[dict[StateType, str]] = {
+    type_: f"{type_}StateExited" for type_ in StateType if type_ is not StateType.FAIL
+}
 ABORTED: Final[dict[StateType, str]] = {
     type_: f"{type_}StateAborted" for type_ in (StateType.TASK, StateType.WAIT, StateType.MAP, StateType.PARALLEL)
 }

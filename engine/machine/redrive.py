@@ -6,10 +6,12 @@ run again when it was entered and not left; retry counts and time-outs begin ane
 
 from __future__ import annotations
 
-from stepwell.engine.asl.states import StateType
+from stepwell.engine.asl.states import MapState, StateType
 from stepwell.engine.machine.commands import Status, TimerKind
+from stepwell.engine.machine.failure import guarded
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Phase
+from stepwell.engine.machine.states.map_ import start_iterations
 
 
 def redrive(run: Run) -> None:
@@ -28,19 +30,26 @@ def redrive(run: Run) -> None:
 
 def _resume(run: Run, frame: Frame, redriven: int) -> None:
     frame.retries = None
-    frame.attempts += 1
     run.touch(frame)
-    if frame.children is not None and frame.join is not None:
-        frame.phase = Phase.JOIN
-        frame.join.open = 0
-        for _, child in sorted(frame.children.items()):
-            if child.phase is not Phase.DONE:
-                frame.join.open += 1
-                _resume(run, child, redriven)
+    if frame.join is not None:
+        _resume_children(run, frame, redriven)
         return
-    if frame.phase is Phase.READY:
-        run.ready(frame)
-        return
-    frame.last_event = redriven
-    frame.phase = Phase.READY if frame.current.type is StateType.FAIL else Phase.REDO
+    frame.attempts += 1
+    if frame.phase is not Phase.READY:
+        frame.last_event = redriven
+        frame.phase = Phase.READY if frame.current.type is StateType.FAIL else Phase.REDO
     run.ready(frame)
+
+
+def _resume_children(run: Run, frame: Frame, redriven: int) -> None:
+    """Go on with what is left of a Parallel or Map: children that had not ended well, iterations that had not begun."""
+    join, children = frame.join, frame.children
+    assert join is not None and children is not None
+    frame.phase = Phase.JOIN
+    join.open = 0
+    for _, child in sorted(children.items()):
+        if child.phase is not Phase.DONE:
+            join.open += 1
+            _resume(run, child, redriven)
+    if isinstance(frame.current, MapState):
+        guarded(run, frame, lambda: start_iterations(run, frame, redriven))

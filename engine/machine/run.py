@@ -16,8 +16,17 @@ from stepwell.engine.asl.states import MapState, ParallelState, StateContainer, 
 from stepwell.engine.clock import Entropy
 from stepwell.engine.jsontypes import Document, Json, write_text
 from stepwell.engine.limits import MAX_ASSIGN_BYTES, MAX_HISTORY_EVENTS, MAX_PAYLOAD_BYTES
-from stepwell.engine.machine.commands import CancelTask, CancelTimer, CloseTask, Command, Finish, StartTimer, Status, TimerKind
-from stepwell.engine.machine.history import ENTERED, EXITED, NO_DATA, Details, HistoryEvent
+from stepwell.engine.machine.commands import (
+    CancelTask,
+    CancelTimer,
+    CloseTask,
+    Command,
+    Finish,
+    StartTimer,
+    Status,
+    TimerKind,
+)
+from stepwell.engine.machine.history import ENTERED, EXITED, NO_DATA, TERMINAL, Details, HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionState, Frame, Phase, Timer
 from stepwell.engine.query.scope import Scope
 from stepwell.engine.query.timestamps import format_timestamp
@@ -70,7 +79,9 @@ class Run:
         state.next_event = id + 1
         return id
 
-    def emit_next(self, frame: Frame, type: str, details: Details | None = None, payload: Document | None = None) -> int:
+    def emit_next(
+        self, frame: Frame, type: str, details: Details | None = None, payload: Document | None = None
+    ) -> int:
         """Append an event that follows the frame's last one, and becomes its last one."""
         frame.last_event = id = self.emit(type, frame.last_event, details, payload)
         return id

@@ -9,7 +9,7 @@ frames that are open. `restore` folds deltas back into a state.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Final
 
@@ -51,6 +51,7 @@ class OpenTask(msgspec.Struct, array_like=True):
     timeout_timer: int = 0
     heartbeat_timer: int = 0
     heartbeat_seconds: int = 0
+    timeout_seconds: int = 0
 
 
 class Join(msgspec.Struct, array_like=True):
@@ -64,11 +65,12 @@ class Join(msgspec.Struct, array_like=True):
 
 
 class Frame:
-    """One thread of control. `data_event` names the event that carries `data` (0: none does, so it is written with the frame)."""
+    """One thread of control. `current` is the state it stands at. `data_event` names the event that carries `data` (0: none
+    does, so it is written with the frame). `items` and `children` are those of the Map or Parallel it stands at."""
 
     __slots__ = (
-        "container", "data", "data_event", "entered_at", "entered_event", "id", "index", "items", "join", "last_event", "outer",
-        "parent", "phase", "retries", "state", "task", "timer", "variables", "children", "attempts",
+        "attempts", "children", "container", "current", "data", "data_event", "entered_at", "entered_event", "id", "index",
+        "items", "join", "last_event", "outer", "parent", "phase", "retries", "task", "timer", "variables", "variables_changed",
     )  # fmt: skip
 
     def __init__(self, id: int, parent: Frame | None, index: int, container: StateContainer) -> None:
@@ -77,7 +79,7 @@ class Frame:
         self.index = index
         self.container = container
         self.phase = Phase.READY
-        self.state = container.start_at
+        self.current: State = container.states[container.start_at]
         self.data: Document = _NOTHING
         self.data_event = 0
         self.entered_event = 0
@@ -88,15 +90,16 @@ class Frame:
         self.task: OpenTask | None = None
         self.timer = 0
         self.join: Join | None = None
-        self.items: list[Json] | None = None
+        self.items: Sequence[Json] | None = None
         self.children: dict[int, Frame] | None = None
         self.variables: dict[str, Json] | None = None
+        self.variables_changed = False
         self.outer: Mapping[str, Json] = parent.visible if parent is not None else _NO_VARIABLES
 
     @property
-    def current(self) -> State:
-        """The state the frame stands at."""
-        return self.container.states[self.state]
+    def state(self) -> str:
+        """The name of the state the frame stands at."""
+        return self.current.name
 
     @property
     def visible(self) -> Mapping[str, Json]:
@@ -119,7 +122,8 @@ class Timer(msgspec.Struct, array_like=True):
 
 
 class FrameRecord(msgspec.Struct, array_like=True, omit_defaults=True):
-    """A frame as written. `data` is set only where no event carries it."""
+    """A frame as written. `data` is set only where no event carries it; `variables` only where they have changed since the
+    frame was last written."""
 
     id: int
     parent: int
@@ -209,13 +213,13 @@ class ExecutionState:
         return self.frames[0]
 
 
-def _record(frame: Frame) -> FrameRecord:
+def _record(frame: Frame, *, full: bool = False) -> FrameRecord:
     return FrameRecord(
         frame.id,
         frame.parent.id if frame.parent is not None else -1,
         frame.index,
         frame.phase,
-        frame.state,
+        frame.current.name,
         frame.data_event,
         frame.entered_event,
         frame.entered_at,
@@ -225,7 +229,7 @@ def _record(frame: Frame) -> FrameRecord:
         frame.task,
         frame.timer,
         frame.join,
-        frame.variables,
+        frame.variables if full or frame.variables_changed else None,
         msgspec.Raw(frame.data.text) if frame.data_event == 0 else None,
     )
 
@@ -240,7 +244,12 @@ def _delta(state: ExecutionState) -> Delta:
 def take_delta(state: ExecutionState) -> Delta:
     """What changed since the last call; the caller has made it durable, or drops the state."""
     delta = _delta(state)
-    delta.frames = [_record(state.frames[id]) for id in sorted(state.dirty) if id in state.frames]
+    frames = state.frames
+    for id in sorted(state.dirty):
+        frame = frames.get(id)
+        if frame is not None:
+            delta.frames.append(_record(frame))
+            frame.variables_changed = False
     delta.removed = state.removed
     delta.timers = {id: state.timers[id] for id in sorted(state.timers_dirty) if id in state.timers}
     delta.timers_gone = state.timers_gone
@@ -256,7 +265,7 @@ def full_delta(state: ExecutionState) -> Delta:
     """The whole position, from which `restore` can start."""
     delta = _delta(state)
     delta.full = True
-    delta.frames = [_record(frame) for _, frame in sorted(state.frames.items())]
+    delta.frames = [_record(frame, full=True) for _, frame in sorted(state.frames.items())]
     delta.timers = dict(state.timers)
     delta.ready = [frame.id for frame in state.ready]
     return delta
@@ -283,6 +292,9 @@ def fold(deltas: Iterable[Delta]) -> Folded:
         if delta.full:
             frames, timers = {}, {}
         for record in delta.frames:
+            before = frames.get(record.id)
+            if record.variables is None and before is not None:
+                record.variables = before.variables
             frames[record.id] = record
         for id in delta.removed:
             frames.pop(id, None)
@@ -311,12 +323,18 @@ def restore(
     for id in sorted(folded.frames):  # a parent is always older than its children
         record = folded.frames[id]
         parent = state.frames[record.parent] if record.parent >= 0 else None
-        frame = Frame(id, parent, record.index, container_of(machine, parent, record.index))
+        frame = Frame(
+            id, parent, record.index, container_of(machine, parent, record.index)
+        )  # sees the parent's variables
         frame.phase = Phase(record.phase)
-        frame.state = record.state
+        frame.current = frame.container.states[record.state]
         frame.data_event = record.data_event
         frame.data = Document.trusted(bytes(record.data)) if record.data is not None else payload(record.data_event)
-        frame.entered_event, frame.entered_at, frame.last_event = record.entered_event, record.entered_at, record.last_event
+        frame.entered_event, frame.entered_at, frame.last_event = (
+            record.entered_event,
+            record.entered_at,
+            record.last_event,
+        )
         frame.attempts, frame.retries, frame.timer = record.attempts, record.retries, record.timer
         frame.join, frame.variables, frame.task = record.join, record.variables, record.task
         if record.join is not None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from stepwell.engine.asl.states import ChoiceState
-from stepwell.engine.machine.dataflow import assign, effective_input, output_of
+from stepwell.engine.machine.dataflow import hand_on, hand_on_assigning, state_input
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 
 def run_choice(run: Run, frame: Frame) -> None:
-    """Run the body of a Choice state."""
+    """Run the body of a Choice state. A rule has its own Assign; the state's belongs to its Default."""
     state = frame.current
     assert isinstance(state, ChoiceState)
-    document = effective_input(run, frame)
-    scope = run.scope(frame, document.value)
+    scope = run.scope(frame, state_input(run, frame).value)
     for rule in state.choices:
         if rule.condition(scope):
-            assigned = assign(run, frame, rule.assign, document) if rule.assign is not None else None
-            run.leave(frame, output_of(run, frame, document), rule.next, assigned)
+            hand_on_assigning(run, frame, rule.next, rule.assign)
             return
     if state.default is None:
-        raise StatesError(ErrorName.NO_CHOICE_MATCHED, "No choice rule matched, and the state has no Default.")
-    run.leave(frame, output_of(run, frame, document), state.default)
+        raise StatesError(
+            ErrorName.NO_CHOICE_MATCHED,
+            "Failed to transition out of the state. The state does not point to a next state.",
+        )
+    hand_on(run, frame, state.default)

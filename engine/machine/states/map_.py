@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from typing import cast
 
 from stepwell.engine.asl.states import FieldValue, MapState
-from stepwell.engine.jsontypes import Document, Json, write_text
+from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_INLINE_MAP_CONCURRENCY
-from stepwell.engine.machine.dataflow import effective_input, finish_state, integer
+from stepwell.engine.machine.dataflow import (
+    finish_state,
+    integer,
+    not_an_integer,
+    state_input,
+    whole_number,
+    within_limit,
+)
+from stepwell.engine.machine.failure import iteration_details
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Join, Phase
 from stepwell.engine.machine.states.parallel import joined
@@ -22,16 +30,16 @@ def run_map(run: Run, frame: Frame) -> None:
     state = frame.current
     assert isinstance(state, MapState)
     limit = integer(run, frame, state.max_concurrency) if state.max_concurrency is not None else 0
-    _check_tolerance(run, frame, state.tolerated_failure_count, None)
-    _check_tolerance(run, frame, state.tolerated_failure_percentage, 100)
     items = items_of(run, frame)
     run.emit_next(frame, "MapStateStarted", {"length": len(items)})
+    _check_tolerance(run, frame, state.tolerated_failure_count, None)
+    _check_tolerance(run, frame, state.tolerated_failure_percentage, 100)
     frame.phase = Phase.JOIN
     frame.join = Join(total=len(items), limit=min(limit or MAX_INLINE_MAP_CONCURRENCY, MAX_INLINE_MAP_CONCURRENCY))
     frame.children = {}
-    frame.items = list(items)
+    frame.items = items
     run.touch(frame)
-    start_iterations(run, frame)
+    start_iterations(run, frame, frame.last_event)
     if not items:
         _finish(run, frame)
 
@@ -40,7 +48,7 @@ def items_of(run: Run, frame: Frame) -> Sequence[Json]:
     """The array the Map runs over."""
     state = frame.current
     assert isinstance(state, MapState)
-    value = effective_input(run, frame, parameters=False).value
+    value = state_input(run, frame).value
     if state.items_path is not None:
         value = path_reader(state.items_path)(run.scope(frame, value))
     if not isinstance(value, list):
@@ -49,16 +57,17 @@ def items_of(run: Run, frame: Frame) -> Sequence[Json]:
     return value
 
 
-def start_iterations(run: Run, frame: Frame) -> None:
-    """Start iterations while there are items and room."""
+def start_iterations(run: Run, frame: Frame, previous: int) -> None:
+    """Start iterations while there are items and room. `previous` is the event they follow."""
     state, join = frame.current, frame.join
     assert isinstance(state, MapState) and join is not None
     while join.next_index < join.total and join.open < join.limit:
         index = join.next_index
+        item = within_limit(frame, _item(run, frame, index))
         join.next_index += 1
         join.open += 1
-        started = run.emit("MapIterationStarted", frame.last_event, {"name": state.name, "index": index})
-        child = run.new_frame(frame, index, state.item_processor, _item(run, frame, index))
+        started = run.emit("MapIterationStarted", previous, {"name": state.name, "index": index})
+        child = run.new_frame(frame, index, state.item_processor, item)
         child.last_event = started
     run.touch(frame)
 
@@ -69,9 +78,8 @@ def iteration_done(run: Run, frame: Frame, child: Frame) -> None:
     assert join is not None
     join.open -= 1
     join.done += 1
-    frame.last_event = child.last_event
-    run.emit("MapIterationSucceeded", child.last_event, {"name": frame.state, "index": child.index})
-    start_iterations(run, frame)
+    frame.last_event = run.emit("MapIterationSucceeded", child.last_event, iteration_details(frame, child))
+    start_iterations(run, frame, child.last_event)
     if join.done == join.total:
         _finish(run, frame)
 
@@ -92,22 +100,21 @@ def _item(run: Run, frame: Frame, index: int) -> Document:
     def context() -> Json:
         return {**cast(dict[str, Json], run.context(frame)), "Map": {"Item": item}}
 
-    input = effective_input(run, frame, parameters=False).value
-    scope = Scope(input, variables=frame.visible, context=context, entropy=run.entropy)
+    scope = Scope(state_input(run, frame).value, variables=frame.visible, context=context, entropy=run.entropy)
     return Document.of(state.item_selector(scope))
 
 
 def _check_tolerance(run: Run, frame: Frame, field: FieldValue | None, most: int | None) -> None:
     if field is None:
         return
-    value = field.constant if field.expression is None else field.expression(run.scope(frame, frame.data.value))
+    value = field.constant
+    if field.expression is not None:
+        value = field.expression(run.scope(frame, state_input(run, frame).value))
+    number = None if isinstance(value, bool) else whole_number(value)
     if most is None:
-        if isinstance(value, bool) or not isinstance(value, int):
-            text = value if isinstance(value, str) else write_text(value)
-            raise StatesError(
-                ErrorName.RUNTIME, f'The {field.field} field refers to value "{text}" which is not a valid integer: {field.text}'
-            )
-        if value < 0:
+        if not isinstance(number, int):
+            raise not_an_integer(field, value)
+        if number < 0:
             raise StatesError(ErrorName.RUNTIME, "ToleratedFailureCount cannot be negative.")
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+    elif not isinstance(number, int | float) or not 0 <= number <= most:
         raise StatesError(ErrorName.RUNTIME, "ToleratedFailurePercentage must be between 0 and 100.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stepwell.engine.asl.states import ParallelState
 from stepwell.engine.jsontypes import Document
-from stepwell.engine.machine.dataflow import effective_input, finish_state
-from stepwell.engine.machine.failure import drop_tree
+from stepwell.engine.machine.dataflow import effective_input, finish_state, within_limit
+from stepwell.engine.machine.failure import forget_children
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Join, Phase
 
@@ -14,7 +14,7 @@ def run_parallel(run: Run, frame: Frame) -> None:
     """Run the body of a Parallel state: open a frame for each branch."""
     state = frame.current
     assert isinstance(state, ParallelState)
-    input = effective_input(run, frame)
+    input = within_limit(frame, effective_input(run, frame))
     run.emit_next(frame, "ParallelStateStarted")
     frame.phase = Phase.JOIN
     frame.join = Join(total=len(state.branches), open=len(state.branches))
@@ -42,10 +42,6 @@ def joined(run: Run, frame: Frame) -> Document:
     assert frame.children is not None
     children = [child for _, child in sorted(frame.children.items())]
     # The texts are joined rather than written anew: what a branch hands on keeps its own spelling, as on AWS.
-    document = Document(
-        [child.data.value for child in children], b"[" + b",".join(child.data.text for child in children) + b"]"
-    )
-    for child in children:
-        drop_tree(run, child)
-    frame.children = None
-    return document
+    text = b"[" + b",".join(child.data.text for child in children) + b"]"
+    forget_children(run, frame)
+    return Document.trusted(text)

@@ -7,19 +7,20 @@ for everything else.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final, Literal
 
 from stepwell.engine.asl.resources import IntegrationPattern, Resource, TargetKind
 from stepwell.engine.asl.states import FieldValue, TaskState
-from stepwell.engine.jsontypes import Document
-from stepwell.engine.limits import MAX_CAUSE_LENGTH, MAX_ERROR_LENGTH, MAX_PAYLOAD_BYTES
+from stepwell.engine.jsontypes import Document, Json
+from stepwell.engine.limits import MAX_PAYLOAD_BYTES
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import MarkTaskStarted, ScheduleTask, TimerKind
-from stepwell.engine.machine.dataflow import effective_input, finish_state, integer
-from stepwell.engine.machine.failure import details_of, fail, fail_evaluation
+from stepwell.engine.machine.dataflow import effective_input, finish_state, integer, state_input, within_limit
+from stepwell.engine.machine.failure import details_of, fail, guarded
 from stepwell.engine.machine.history import Details
 from stepwell.engine.machine.run import Run, data_limit
 from stepwell.engine.machine.snapshot import Frame, OpenTask, Phase
-from stepwell.engine.states_errors import ErrorName, StatesError
+from stepwell.engine.states_errors import ErrorName
 
 
 class Family(StrEnum):
@@ -37,87 +38,91 @@ def family_of(resource: Resource) -> Family:
     return Family.ACTIVITY if resource.kind is TargetKind.ACTIVITY else Family.TASK
 
 
+CLAIMED: Final = frozenset({TargetKind.ACTIVITY, TargetKind.CELERY})
+"""Targets whose workers say themselves when they start; the others start as soon as the schedule is committed."""
+
+
 def run_task(run: Run, frame: Frame) -> None:
     """Run the body of a Task state: schedule the task."""
     state = frame.current
     assert isinstance(state, TaskState)
     resource = state.resource
-    needs_token = resource.kind in CLAIMED or resource.pattern is IntegrationPattern.WAIT_FOR_TASK_TOKEN
+    needs_token = resource.kind in CLAIMED or resource.pattern is not IntegrationPattern.REQUEST_RESPONSE
     number = run.state.next_task
-    task = OpenTask(number, run.entropy.bytes16() if needs_token else b"")
-    frame.task = task
+    # The payload may hold the task's token, so the task is there before the payload is.
+    frame.task = task = OpenTask(number, run.entropy.bytes16() if needs_token else b"")
     try:
-        payload = effective_input(run, frame)
-        timeout = _seconds(run, frame, state.timeout_seconds)
-        heartbeat = _seconds(run, frame, state.heartbeat_seconds)
-        if len(payload.text) > MAX_PAYLOAD_BYTES:
-            raise data_limit(state.name)
-        credentials = state.credentials(run.scope(frame, payload.value)) if state.credentials is not None else None
+        payload = within_limit(frame, effective_input(run, frame))
+        task.timeout_seconds = _seconds(run, frame, state.timeout_seconds)
+        task.heartbeat_seconds = _seconds(run, frame, state.heartbeat_seconds)
+        role = _role(run, frame, state)
     except BaseException:
         frame.task = None
         raise
+    timeout, heartbeat = task.timeout_seconds or None, task.heartbeat_seconds or None
+    run.emit_next(
+        frame, f"{family_of(resource)}Scheduled", _scheduled(run, resource, timeout, heartbeat, role), payload
+    )
     run.state.next_task = number + 1
     run.state.tasks[number] = frame
-    _emit_scheduled(run, frame, resource, payload, timeout, heartbeat, credentials)
     frame.phase = Phase.TASK
     run.touch(frame)
-    if timeout is not None:
-        task.timeout_timer = run.start_timer(frame, TimerKind.TASK_TIMEOUT, run.now + 1000 * timeout, number)
-    if heartbeat is not None:
-        task.heartbeat_seconds = heartbeat
-        task.heartbeat_timer = run.start_timer(frame, TimerKind.HEARTBEAT, run.now + 1000 * heartbeat, number)
     run.commands.append(
         ScheduleTask(
-            number, state.name, frame.entered_event, frame.attempts, resource, payload, task.secret, frame.last_event, heartbeat, timeout
+            number,
+            state.name,
+            frame.entered_event,
+            frame.attempts,
+            resource,
+            payload,
+            task.secret,
+            frame.last_event,
+            heartbeat,
+            timeout,
         )
     )
+    if resource.kind is not TargetKind.ACTIVITY:  # an activity's time begins when a worker takes it
+        _start_timers(run, frame, task)
     if resource.kind not in CLAIMED:
         run.started.append(frame)
 
 
-CLAIMED = frozenset({TargetKind.ACTIVITY, TargetKind.CELERY})
-"""Targets whose workers say themselves when they start; the others start as soon as the schedule is committed."""
-
-
 def task_started(run: Run, frame: Frame, worker: str | None) -> None:
     """The task runs now."""
-    task, state = frame.task, frame.current
-    assert task is not None and isinstance(state, TaskState)
-    if task.started:
+    task, resource = frame.task, _resource(frame)
+    if task is None or task.started:
         return
     task.started = True
-    family = family_of(state.resource)
     details: Details | None = None
+    family = family_of(resource)
     if family is Family.TASK:
-        details = _kind(state.resource)
+        details = _kind(resource)
     elif family is Family.ACTIVITY:
         details = {"workerName": worker} if worker is not None else {}
+        _start_timers(run, frame, task)
     run.emit_next(frame, f"{family}Started", details)
     run.touch(frame)
 
 
 def worker_started(run: Run, frame: Frame, event: events.TaskStarted) -> None:
     """A worker has taken the task."""
-    assert frame.task is not None
-    if not frame.task.started:
+    if frame.task is not None and not frame.task.started:
         run.commands.append(MarkTaskStarted(event.task, event.worker))
-    task_started(run, frame, event.worker)
+        task_started(run, frame, event.worker)
 
 
 def task_submitted(run: Run, frame: Frame, event: events.TaskSubmitted) -> None:
     """The service has taken the request; the outcome is still to come."""
-    state = frame.current
-    assert isinstance(state, TaskState)
-    run.emit_next(frame, "TaskSubmitted", _kind(state.resource), Document.trusted(bytes(event.output)))
+    task_started(run, frame, None)
+    run.emit_next(frame, "TaskSubmitted", _kind(_resource(frame)), Document.trusted(bytes(event.output)))
     run.touch(frame)
 
 
 def task_succeeded(run: Run, frame: Frame, event: events.TaskSucceeded) -> None:
     """The task has a result."""
-    state = frame.current
-    assert isinstance(state, TaskState)
+    resource = _resource(frame)
     result = Document.trusted(bytes(event.output))
-    resource = state.resource
+    task_started(run, frame, None)
     if len(result.text) > MAX_PAYLOAD_BYTES:
         error = data_limit(resource.text if resource.plain_function else resource.history_type)
         _emit_outcome(run, frame, "Failed", details_of(error.error, error.cause))
@@ -126,68 +131,86 @@ def task_succeeded(run: Run, frame: Frame, event: events.TaskSucceeded) -> None:
     family = family_of(resource)
     run.emit_next(frame, f"{family}Succeeded", _kind(resource) if family is Family.TASK else None, result)
     run.close_task(frame)
-    try:
-        finish_state(run, frame, result, state.next)
-    except StatesError as error:
-        fail_evaluation(run, frame, error)
+    guarded(run, frame, lambda: finish_state(run, frame, result, frame.current.next))
 
 
-_STAGES = {"schedule": "ScheduleFailed", "start": "StartFailed", "submit": "SubmitFailed", "run": "Failed"}
+_Outcome = Literal["ScheduleFailed", "StartFailed", "SubmitFailed", "Failed", "TimedOut"]
+_STAGES: Final[dict[str, _Outcome]] = {"schedule": "ScheduleFailed", "start": "StartFailed", "submit": "SubmitFailed"}
 
 
 def task_failed(run: Run, frame: Frame, event: events.TaskFailed) -> None:
     """The task has failed; `stage` tells how far it had come."""
-    error = event.error[:MAX_ERROR_LENGTH] if event.error is not None else None
-    cause = event.cause[:MAX_CAUSE_LENGTH] if event.cause is not None else None
-    _emit_outcome(run, frame, _STAGES[event.stage], details_of(error, cause))
-    fail(run, frame, error, cause)
+    outcome = _STAGES.get(event.stage, "Failed")
+    if outcome in ("SubmitFailed", "Failed"):
+        task_started(run, frame, None)
+    details = details_of(event.error, event.cause)
+    _emit_outcome(run, frame, outcome, details)
+    fail(run, frame, details.get("error"), details.get("cause"))
 
 
-def task_timed_out(run: Run, frame: Frame, error: ErrorName) -> None:
-    """The task has not come to its end, or not sent its heartbeat, in time."""
-    run.close_task(frame, cancel=True)
-    _emit_outcome(run, frame, "TimedOut", details_of(ErrorName.TIMEOUT, None))
-    fail(run, frame, error, None)
+def tasks_timed_out(run: Run, frames: list[Frame], alias: ErrorName | None = None) -> None:
+    """Tasks have not come to their end, or not sent their heartbeat, in time. All of them are reported before any fails."""
+    for frame in frames:
+        run.close_task(frame, cancel=True)
+        _emit_outcome(run, frame, "TimedOut", details_of(ErrorName.TIMEOUT, None))
+    for frame in frames:
+        still_open = run.state.frames.get(frame.id) is frame and frame.phase is Phase.TASK and frame.task is None
+        if still_open:  # what one time-out led to may have swept away the next
+            fail(run, frame, ErrorName.TIMEOUT, None, alias)
 
 
-def _emit_outcome(run: Run, frame: Frame, suffix: str, details: Details) -> None:
-    state = frame.current
-    assert isinstance(state, TaskState)
-    family = family_of(state.resource)
+def _emit_outcome(run: Run, frame: Frame, outcome: _Outcome, details: Details) -> None:
+    resource = _resource(frame)
+    family = family_of(resource)
+    suffix: str = outcome
     if family is Family.TASK:
-        details = {**_kind(state.resource), **details}
-        if suffix == "ScheduleFailed":  # the Task family has no such event
+        details = {**_kind(resource), **details}
+        if outcome == "ScheduleFailed":
             suffix = "StartFailed"
-    elif suffix == "SubmitFailed":
-        suffix = "Failed"
+    elif outcome == "SubmitFailed" or (family is Family.ACTIVITY and outcome == "StartFailed"):
+        suffix = "Failed"  # not every family has an event for every stage
     run.emit_next(frame, f"{family}{suffix}", details)
 
 
-def _emit_scheduled(
-    run: Run,
-    frame: Frame,
-    resource: Resource,
-    payload: Document,
-    timeout: int | None,
-    heartbeat: int | None,
-    credentials: object,
-) -> None:
+def _scheduled(run: Run, resource: Resource, timeout: int | None, heartbeat: int | None, role: Json) -> Details:
     family = family_of(resource)
-    details: Details = (
-        {**_kind(resource), "region": run.state.info.region} if family is Family.TASK else {"resource": resource.text}
-    )
+    details: Details = {"resource": resource.text}
+    if family is Family.TASK:
+        details = {**_kind(resource), "region": run.state.info.region}
     if timeout is not None:
         details["timeoutInSeconds"] = timeout
     if heartbeat is not None and family is not Family.FUNCTION:
         details["heartbeatInSeconds"] = heartbeat
-    if isinstance(credentials, dict) and "RoleArn" in credentials and family is not Family.ACTIVITY:
-        details["taskCredentials"] = {"roleArn": credentials["RoleArn"]}
-    run.emit_next(frame, f"{family}Scheduled", details, payload)
+    if role is not None and family is not Family.ACTIVITY:
+        details["taskCredentials"] = {"roleArn": role}
+    return details
+
+
+def _start_timers(run: Run, frame: Frame, task: OpenTask) -> None:
+    if task.timeout_seconds:
+        due = run.now + 1000 * task.timeout_seconds
+        task.timeout_timer = run.start_timer(frame, TimerKind.TASK_TIMEOUT, due, task.task)
+    if task.heartbeat_seconds:
+        due = run.now + 1000 * task.heartbeat_seconds
+        task.heartbeat_timer = run.start_timer(frame, TimerKind.HEARTBEAT, due, task.task)
+
+
+def _role(run: Run, frame: Frame, state: TaskState) -> Json:
+    if state.credentials is None:
+        return None
+    credentials = state.credentials(run.scope(frame, state_input(run, frame).value))
+    return credentials.get("RoleArn") if isinstance(credentials, dict) else None
+
+
+def _resource(frame: Frame) -> Resource:
+    state = frame.current
+    assert isinstance(state, TaskState)
+    return state.resource
 
 
 def _kind(resource: Resource) -> Details:
     return {"resourceType": resource.history_type, "resource": resource.history_resource}
 
 
-def _seconds(run: Run, frame: Frame, field: FieldValue | None) -> int | None:
-    return None if field is None else integer(run, frame, field, least=1)
+def _seconds(run: Run, frame: Frame, field: FieldValue | None) -> int:
+    return 0 if field is None else integer(run, frame, field, least=1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from stepwell.engine.asl.states import FieldValue, WaitState
+from stepwell.engine.jsontypes import Json
 from stepwell.engine.limits import MAX_WAIT_SECONDS
 from stepwell.engine.machine.commands import TimerKind
-from stepwell.engine.machine.dataflow import effective_input, output_of
+from stepwell.engine.machine.dataflow import hand_on, state_input, whole_number
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Phase
 from stepwell.engine.query.timestamps import parse_timestamp
@@ -31,16 +32,15 @@ def run_wait(run: Run, frame: Frame) -> None:
 
 def waited(run: Run, frame: Frame) -> None:
     """The wait is over."""
-    state = frame.current
-    run.leave(frame, output_of(run, frame, effective_input(run, frame)), state.next)
+    hand_on(run, frame, frame.current.next)
 
 
 def _seconds(run: Run, frame: Frame, field: FieldValue) -> int:
-    value = _value(run, frame, field)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    value = whole_number(_value(run, frame, field))
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_WAIT_SECONDS:
-        raise StatesError(ErrorName.RUNTIME, f"The {field.field} parameter does not reference an input value: {field.text}")
+        raise StatesError(
+            ErrorName.RUNTIME, f"The {field.field} parameter does not reference an input value: {field.text}"
+        )
     return value
 
 
@@ -56,11 +56,11 @@ def _moment(run: Run, frame: Frame, field: FieldValue) -> int:
     return moment
 
 
-def _value(run: Run, frame: Frame, field: FieldValue) -> object:
+def _value(run: Run, frame: Frame, field: FieldValue) -> Json:
     if field.expression is None:
         return field.constant
     try:
-        return field.expression(run.scope(frame, effective_input(run, frame).value))
+        return field.expression(run.scope(frame, state_input(run, frame).value))
     except StatesError as error:
         if error.error != ErrorName.RUNTIME:
             raise
