@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from stepwell.engine.asl.diagnostics import Diagnostic
+from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import EVENT_SHAPES, HistoryEvent
 from stepwell.engine.ports import ActivityRecord, ExecutionView, MachineRecord, Revision
 from stepwell.engine.service.redriving import Redrivability
@@ -108,7 +109,7 @@ def execution(view: ExecutionView, redrive: Redrivability) -> Answer:
     if view.output is not None:
         answer["output"] = view.output.text.decode()
         answer["outputDetails"] = {"included": True}
-    if view.error is not None:
+    if view.error is not None and view.status is not Status.TIMED_OUT:  # AWS names no error for a time-out
         answer["error"] = view.error
     if view.cause is not None:
         answer["cause"] = view.cause

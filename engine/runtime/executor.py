@@ -35,6 +35,7 @@ from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
 from stepwell.engine.ports import CommitEntry, NewDeadLetter, NewExecution, NewTask, RuntimeStore
 from stepwell.engine.runtime.commit import Committer, Fate
 from stepwell.engine.runtime.hot import Hot, Work, revive
+from stepwell.engine.states_errors import ErrorName
 
 log = logging.getLogger(__name__)
 
@@ -404,7 +405,6 @@ class Executor:
         task.add_done_callback(self._tasks.discard)
 
 
-
 def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int]) -> None:
     """Write a command into the entry. What begins and ends within one step is not written at all."""
     match command:
@@ -444,6 +444,6 @@ def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int]) -> Non
             entry.stopped_at = command.stopped_at
             if command.status in (Status.FAILED, Status.TIMED_OUT):
                 entry.dead_letter = NewDeadLetter(
-                    kind="execution", state=command.state, attempt=hot.state.redrive_count, error=command.error,
+                    kind="execution", state=command.state, attempt=hot.state.redrive_count, error=command.error or (ErrorName.TIMEOUT if command.status is Status.TIMED_OUT else None),
                     cause=command.cause,
                 )  # fmt: skip
