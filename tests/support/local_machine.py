@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -226,10 +225,7 @@ class LocalMachine:
     @property
     def lines(self) -> list[str]:
         """The history as `id<-previous Type name`, easy to compare and to read."""
-        return [
-            " ".join([f"{id}<-{event.previous}", event.type, *([str(event.details["name"])] if _named(event) else [])])
-            for id, event in enumerate(self.seen, 1)
-        ]
+        return [line(id, event) for id, event in enumerate(self.seen, 1)]
 
     @property
     def output(self) -> Json:
@@ -243,13 +239,13 @@ class LocalMachine:
         assert text is not None
         return Document.trusted(bytes(text)).value
 
-    def copy_world(self, task: ScheduleTask) -> ScheduleTask:
-        """A task without what differs from run to run."""
-        return replace(task, secret=b"")
 
-
-def _named(event: HistoryEvent) -> bool:
-    return event.details is not None and "name" in event.details
+def line(id: int, event: HistoryEvent) -> str:
+    """An event in one line; the name of a Map's iteration is followed by its index."""
+    details = event.details or {}
+    words = [f"{id}<-{event.previous}", event.type]
+    words += [str(details[key]) for key in ("name", "index") if key in details]
+    return " ".join(words)
 
 
 def run(

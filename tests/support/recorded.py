@@ -20,6 +20,8 @@ from stepwell.engine.machine.commands import ScheduleTask
 from stepwell.engine.machine.events import Event
 from tests.support.local_machine import LocalMachine, info_of
 
+_ENDS = ("TaskSucceeded", "TaskFailed")
+
 Case = Mapping[str, Any]
 AwsEvent = Mapping[str, Any]
 
@@ -70,13 +72,7 @@ def details(event: AwsEvent) -> Mapping[str, Any]:
     return next((value for key, value in event.items() if key.endswith("EventDetails")), {})
 
 
-def _text(value: Any) -> str:
-    """A recorded text: kept as text, or parsed when it was JSON."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _payload(value: Any) -> msgspec.Raw:
-    text = _text(value)
+def _payload(text: str) -> msgspec.Raw:
     try:
         json.loads(text)
     except ValueError:
@@ -91,7 +87,9 @@ class Recording:
         self._history = recorded_history(case) or []
         self._case, self._comparer = case, comparer
         self._left = [event for event in self._history if event["type"].endswith("Scheduled")]
-        self.machine: LocalMachine | None = None
+        # Recordings hold JSON texts parsed; how they were spelt shows only where one stands inside another.
+        spelt_compactly = r'\"errorMessage\":\"' in json.dumps(self._history)
+        self._separators = (",", ":") if spelt_compactly else (", ", ": ")
 
     def __call__(self, task: ScheduleTask) -> Iterable[Event]:
         scheduled = self._match(task)
@@ -99,6 +97,9 @@ class Recording:
             return ()
         self._left.remove(scheduled)
         return [event for _, event in self._outcome(task.task, scheduled)]
+
+    def _text(self, value: Any) -> str:
+        return value if isinstance(value, str) else json.dumps(value, separators=self._separators)
 
     def _match(self, task: ScheduleTask) -> AwsEvent | None:
         sent = json.loads(task.payload.text)
@@ -109,12 +110,11 @@ class Recording:
         return self._left[0] if self._left else None
 
     def _following(self, scheduled: AwsEvent) -> list[AwsEvent]:
-        if not isinstance(scheduled["id"], int):
-            place = self._history.index(scheduled)
+        if not isinstance(scheduled["id"], int):  # sorted inside a Parallel, ids lost: outcomes stand in the same order
             kind = details(scheduled).get("resourceType")
-            return [e for e in self._history[place:] if details(e).get("resourceType") == kind and e is not scheduled][
-                -1:
-            ]
+            ends = [e for e in self._history if e["type"] in _ENDS and details(e).get("resourceType") == kind]
+            place = [e for e in self._history if e["type"] == scheduled["type"]].index(scheduled)
+            return ends[place : place + 1]
         chain, last = [], scheduled["id"]
         family = scheduled["type"].removesuffix("Scheduled")
         for event in self._history:
@@ -132,16 +132,18 @@ class Recording:
             if type_ == "ActivityStarted":
                 yield event["id"], events.TaskStarted(task, found.get("workerName"))
             elif type_.endswith("Submitted"):
-                yield event["id"], events.TaskSubmitted(task, _payload(found["output"]))
+                yield event["id"], events.TaskSubmitted(task, _payload(self._text(found["output"])))
             elif type_.endswith("Succeeded"):
-                yield event["id"], events.TaskSucceeded(task, _payload(found["output"]))
+                yield event["id"], events.TaskSucceeded(task, _payload(self._text(found["output"])))
             else:
                 for suffix, stage in _STAGES.items():
                     if type_.endswith(suffix):
                         cause = found.get("cause")
                         yield (
                             event["id"],
-                            events.TaskFailed(task, found.get("error"), None if cause is None else _text(cause), stage),
+                            events.TaskFailed(
+                                task, found.get("error"), None if cause is None else self._text(cause), stage
+                            ),
                         )
                         break
 
@@ -152,9 +154,7 @@ def run_case(case: Case, runner: ModuleType) -> tuple[LocalMachine, dict[str, An
     text = definition if isinstance(definition, str) else json.dumps(definition)
     world = Recording(case, runner.Comparer)
     name = case.get("execution_name") or "exec-0-0"
-    machine = LocalMachine(text, case.get("input") or "{}", world=world, info=info_of("corpus-0", name))
-    world.machine = machine
-    machine.run()
+    machine = LocalMachine(text, case.get("input") or "{}", world=world, info=info_of("corpus-0", name)).run()
     answer: dict[str, Any] = {"status": machine.finish.status.value if machine.finish else "RUNNING"}
     if machine.finish is not None:
         if machine.finish.output is not None:
