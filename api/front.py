@@ -11,6 +11,7 @@ from typing import Final
 
 from stepwell.api import http
 from stepwell.api.auth import Authenticator, HostGuard, parse_credential
+from stepwell.api.failures import refusal_of
 from stepwell.api.http import (
     App,
     BodyTooLargeError,
@@ -27,11 +28,10 @@ from stepwell.api.rest import hot, problems
 from stepwell.api.rest.common import REQUEST_KEY
 from stepwell.api.wire import protocol
 from stepwell.engine import telemetry
-from stepwell.engine.errors import JsonTextError, StoreUnavailableError
 from stepwell.engine.service.context import RequestContext
 from stepwell.engine.service.refusals import ErrorCode, ServiceError
 from stepwell.engine.service.services import Services
-from stepwell.engine.telemetry import LogField, Metrics
+from stepwell.engine.telemetry import Metrics
 
 log = logging.getLogger("stepwell.api")
 
@@ -108,11 +108,10 @@ class Front:
             await self._rest(scope, http.replay(request.body, receive), sent)
         except ClientGoneError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last line of defence: everything becomes an answer
             if sent.status == 0:
-                await sent.reply(self._refusal(error, id, wire))
-            elif not isinstance(error, (ServiceError, StoreUnavailableError)):
-                log.exception("A request failed while it was answered")
+                refused = refusal_of(error, id)
+                await sent.reply(protocol.refusal(refused) if wire else problems.refusal(refused, id))
         return operation
 
     async def _admit(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], id: str) -> Request:
@@ -166,24 +165,6 @@ class Front:
             raise ServiceError(
                 ErrorCode.REQUEST_TOO_LARGE, f"The request body is longer than {self._max_body_bytes} bytes"
             ) from None
-
-    def _refusal(self, error: Exception, id: str, wire: bool) -> Reply:
-        match error:
-            case ServiceError():
-                refused = error
-            case StoreUnavailableError():
-                refused = ServiceError(
-                    ErrorCode.SERVICE_UNAVAILABLE, "The database cannot be reached at the moment; try again"
-                )
-                log.warning("A request could not be answered: the store is away")
-            case JsonTextError():
-                refused = ServiceError(ErrorCode.SERIALIZATION, str(error))
-            case _:
-                log.error("A request failed", exc_info=error, extra={LogField.ERROR: type(error).__name__})
-                refused = ServiceError(
-                    ErrorCode.INTERNAL_FAILURE, f"An internal error occurred; the log has more under request id {id}"
-                )
-        return protocol.refusal(refused) if wire else problems.refusal(refused, id)
 
     def _context(self, region: str) -> RequestContext:
         context = self._contexts.get(region)

@@ -11,13 +11,13 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from stepwell import __version__
+from stepwell.api.failures import refusal_of
 from stepwell.api.http import Reply
 from stepwell.api.rest import activities, dead_letters, executions, problems, registry, state_machines
 from stepwell.api.rest.common import admitted
 from stepwell.api.rest.openapi import DESCRIPTION, document
-from stepwell.engine.errors import JsonTextError, StoreUnavailableError
+from stepwell.engine.errors import StepwellError, StoreUnavailableError
 from stepwell.engine.service import refusals
-from stepwell.engine.service.refusals import ErrorCode, ServiceError
 from stepwell.engine.service.services import Services
 from stepwell.engine.telemetry import Metrics
 
@@ -79,18 +79,10 @@ def _add_handlers(app: FastAPI) -> None:
         headers = {name.decode(): value.decode() for name, value in reply.headers}
         return Response(reply.body, reply.status, headers, media_type=reply.content_type.decode())
 
-    @app.exception_handler(ServiceError)
-    async def refused(request: HttpRequest, error: ServiceError) -> Response:
-        return respond(problems.refusal(error, admitted(request).id))
-
-    @app.exception_handler(JsonTextError)
-    async def no_json(request: HttpRequest, error: JsonTextError) -> Response:
-        return respond(problems.refusal(ServiceError(ErrorCode.SERIALIZATION, str(error)), admitted(request).id))
-
-    @app.exception_handler(StoreUnavailableError)
-    async def away(request: HttpRequest, _: StoreUnavailableError) -> Response:
-        error = ServiceError(ErrorCode.SERVICE_UNAVAILABLE, "The database cannot be reached at the moment; try again")
-        return respond(problems.refusal(error, admitted(request).id))
+    @app.exception_handler(StepwellError)
+    async def refused(request: HttpRequest, error: StepwellError) -> Response:
+        id = admitted(request).id
+        return respond(problems.refusal(refusal_of(error, id), id))
 
     @app.exception_handler(RequestValidationError)
     async def wrong_parameter(request: HttpRequest, error: RequestValidationError) -> Response:
@@ -104,7 +96,6 @@ def _add_handlers(app: FastAPI) -> None:
         return respond(problems.plain(error.status_code, str(error.detail), admitted(request).id))
 
     @app.exception_handler(Exception)
-    async def broken(request: HttpRequest, _: Exception) -> Response:
+    async def broken(request: HttpRequest, error: Exception) -> Response:
         id = admitted(request).id
-        message = f"An internal error occurred; the log has more under request id {id}"
-        return respond(problems.refusal(ServiceError(ErrorCode.INTERNAL_FAILURE, message), id))
+        return respond(problems.refusal(refusal_of(error, id), id))
