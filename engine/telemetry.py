@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -161,6 +161,30 @@ METRICS: Final = (
 """Every metric there is."""
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+
+class Counts(Protocol):
+    """What counts: `Metrics`, or `NoMetrics` where nobody looks."""
+
+    def count(self, metric: Metric, *labels: str, by: float = 1) -> None: ...
+
+    def set(self, metric: Metric, value: float, *labels: str) -> None: ...
+
+    def change(self, metric: Metric, by: float, *labels: str) -> None: ...
+
+    def observe(self, metric: Metric, value: float, *labels: str) -> None: ...
+
+
+class NoMetrics:
+    """Counts nothing."""
+
+    def count(self, metric: Metric, *labels: str, by: float = 1) -> None: ...
+
+    def set(self, metric: Metric, value: float, *labels: str) -> None: ...
+
+    def change(self, metric: Metric, by: float, *labels: str) -> None: ...
+
+    def observe(self, metric: Metric, value: float, *labels: str) -> None: ...
 
 
 class Metrics:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from uuid import UUID
 
+from stepwell.engine.clock import Clock
 from stepwell.engine.errors import BadBatchError, StoreUnavailableError
 from stepwell.engine.ports import CommitEntry, RuntimeStore
 from stepwell.engine.runtime.failpoints import reach
+from stepwell.engine.telemetry import COMMIT_ENTRIES, COMMIT_SECONDS, COMMITS, Counts
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +43,10 @@ Told = Callable[[Fate, str], None]
 class Committer:
     """Takes entries, one in flight per execution, and tells of each what became of it."""
 
-    def __init__(self, store: RuntimeStore, node: UUID) -> None:
+    def __init__(self, store: RuntimeStore, node: UUID, clock: Clock, metrics: Counts) -> None:
         self._store = store
+        self._clock = clock
+        self._metrics = metrics
         self._node = node
         self._queue: deque[tuple[CommitEntry, Told]] = deque()
         self._bytes = 0
@@ -91,9 +95,11 @@ class Committer:
 
     async def _commit(self, batch: Sequence[tuple[CommitEntry, Told]]) -> None:
         reach("before_commit")
+        began = self._clock.monotonic()
         try:
             written = await self._store.commit(self._node, [entry for entry, _ in batch])
         except BadBatchError as error:
+            self._metrics.count(COMMITS, "refused")
             if len(batch) == 1:
                 log.error("a step cannot be written", extra={"execution": batch[0][0].id.hex(), "reason": str(error)})
                 self._tell(batch[0][1], Fate.POISON, str(error))
@@ -103,11 +109,15 @@ class Committer:
             await self._commit(batch[half:])
             return
         except StoreUnavailableError as error:
+            self._metrics.count(COMMITS, "unknown")
             log.warning("a commit's fate is unknown", extra={"entries": len(batch), "reason": str(error)})
             for _, told in batch:
                 self._tell(told, Fate.UNKNOWN, str(error))
             return
         reach("after_commit")
+        self._metrics.count(COMMITS, "committed")
+        self._metrics.count(COMMIT_ENTRIES, by=len(written))
+        self._metrics.observe(COMMIT_SECONDS, self._clock.monotonic() - began)
         for entry, told in batch:
             self._tell(told, Fate.COMMITTED if entry.id in written else Fate.VOID, "")
 

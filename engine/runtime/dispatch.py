@@ -23,6 +23,7 @@ from stepwell.engine.runtime.executor import Executor
 from stepwell.engine.runtime.failpoints import reach
 from stepwell.engine.runtime.hot import History, Hot, Work
 from stepwell.engine.states_errors import ErrorName
+from stepwell.engine.telemetry import TASK_OUTCOMES, TASKS_SENT, Counts
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ class Dispatcher:
         targets: Targets,
         may_act: Callable[[], bool],
         now: Callable[[], int],
+        metrics: Counts,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._executor = executor
         self._targets = targets
@@ -132,6 +135,7 @@ class Dispatcher:
         )
 
     def _launch(self, request: TaskRequest) -> None:
+        self._metrics.count(TASKS_SENT, request.resource.kind)
         key = (request.execution, request.task)
         task = asyncio.create_task(self._perform(request))
         self._running[key] = task
@@ -163,6 +167,7 @@ class Dispatcher:
         if request.resource.kind is TargetKind.CELERY:
             self._sent.append((request.execution, request.task))
         if result is not None:
+            self._metrics.count(TASK_OUTCOMES, type(result).__name__)
             self._executor.apply(request.execution, Work(result, insistent=True))
 
     async def flush_sent(self) -> None:

@@ -31,6 +31,7 @@ from stepwell.engine.runtime.executor import Effects, Executor
 from stepwell.engine.runtime.hot import Hot, Work
 from stepwell.engine.runtime.leases import Leases
 from stepwell.engine.runtime.timers import Timers
+from stepwell.engine.telemetry import Counts, NoMetrics
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,9 @@ class Engine(Effects):
         seeds: SeedSource,
         options: EngineOptions,
         listen: Listen | None = None,
+        metrics: Counts | None = None,
     ) -> None:
+        metrics = metrics or NoMetrics()
         self._store = store
         self.node = options.node
         self._machines = machines
@@ -81,13 +84,15 @@ class Engine(Effects):
         self._inbox_wake = asyncio.Event()
         self._inbox_seen: set[int] = set()
         self._background: list[asyncio.Task[None]] = []
-        self.committer = Committer(store, options.node)
-        self.executor = Executor(store, self.committer, self.machine, clock, seeds, self, region=options.region)
-        self.dispatcher = Dispatcher(store, self.executor, targets, self._may_act, clock.now_ms)
-        self.timers = Timers(store, clock, lambda: self.executor.owned, self._fire)
+        self.committer = Committer(store, options.node, clock, metrics)
+        self.executor = Executor(
+            store, self.committer, self.machine, clock, seeds, self, region=options.region, metrics=metrics
+        )
+        self.dispatcher = Dispatcher(store, self.executor, targets, self._may_act, clock.now_ms, metrics)
+        self.timers = Timers(store, clock, lambda: self.executor.owned, self._fire, metrics)
         self.leases = Leases(
             store, options.node, clock, address=options.address, ttl_ms=options.lease_ttl_ms,
-            taken=self._taken, lost=self.executor.drop_shards,
+            taken=self._taken, lost=self.executor.drop_shards, metrics=metrics,
         )  # fmt: skip
 
     # -- life ------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from stepwell.engine.ports import CommitEntry, NewDeadLetter, NewExecution, NewT
 from stepwell.engine.runtime.commit import Committer, Fate
 from stepwell.engine.runtime.hot import Hot, Work, revive
 from stepwell.engine.states_errors import ErrorName
+from stepwell.engine.telemetry import DEAD_LETTERS, EXECUTIONS_ENDED, EXECUTIONS_STARTED, Counts
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,9 @@ class Executor:
         effects: Effects,
         *,
         region: str,
+        metrics: Counts,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._committer = committer
         self._machines = machines
@@ -200,12 +203,13 @@ class Executor:
         if stored is None:
             return None
         machine = await self._machines(stored.machine_key, stored.revision)
-        state = await revive(self._store, stored, machine, self._region)
+        state, last_now = await revive(self._store, stored, machine, self._region)
         hot = Hot(
             id, shard_of(id), stored.rev, state, machine, stored.machine_key, stored.revision, stored.trace_header,
             redrive_token=stored.redrive_token,
         )  # fmt: skip
         hot.unsnapped = len(stored.chunks)
+        hot.last_now = last_now
         if stored.status is Status.RUNNING and state.ready:
             hot.works.append(Work(events.Continued(), insistent=True))
         return hot
@@ -324,6 +328,10 @@ class Executor:
         hot.busy = False
         if fate is Fate.COMMITTED:
             hot.rev += 1
+            if entry.new is not None:
+                self._metrics.count(EXECUTIONS_STARTED)
+            if entry.dead_letter is not None:
+                self._metrics.count(DEAD_LETTERS)
             self._carry_out(hot, commands)
             for work, changed in done:
                 self._settle(work, changed=changed)
@@ -379,6 +387,7 @@ class Executor:
                 case CloseTask():
                     hot.claims.pop(command.task, None)
                 case Finish():
+                    self._metrics.count(EXECUTIONS_ENDED, command.status)
                     self._effects.finished(hot, command)
                 case _:
                     pass

@@ -80,11 +80,13 @@ class History:
         return Document.trusted(bytes(event.payload))
 
 
-async def revive(store: RuntimeStore, stored: StoredExecution, machine: StateMachine, region: str) -> ExecutionState:
-    """Rebuild the position of an execution from its chunks."""
+async def revive(
+    store: RuntimeStore, stored: StoredExecution, machine: StateMachine, region: str
+) -> tuple[ExecutionState, int]:
+    """Rebuild the position of an execution from its chunks; also the time its last step was given, to which time never goes back."""
     info = info_of(stored, machine, region)
     if stored.rev == 0:
-        return ExecutionState(info)
+        return ExecutionState(info), 0
     history = History()
     read = [chunks.decode(data) for data in stored.chunks]
     if stored.first_chunk is not None:
@@ -98,7 +100,8 @@ async def revive(store: RuntimeStore, stored: StoredExecution, machine: StateMac
             history.add(chunks.decode(data))
     state = restore(machine, info, stored.status, folded, history.payload)
     state.redriven_at = stored.redriven_at or 0
-    return state
+    last = max((applied.now for chunk in read for applied in chunk.applied), default=0)
+    return state, last
 
 
 def info_of(stored: StoredExecution, machine: StateMachine, region: str) -> ExecutionInfo:

@@ -17,6 +17,7 @@ from stepwell.engine.errors import NotOwnerError, StoreUnavailableError
 from stepwell.engine.ids import SHARD_COUNT
 from stepwell.engine.ports import NodeRow, RuntimeStore
 from stepwell.engine.runtime.failpoints import reach
+from stepwell.engine.telemetry import SHARDS_OWNED, Counts
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,9 @@ class Leases:
         ttl_ms: int,
         taken: Taken,
         lost: Lost,
+        metrics: Counts,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._node = node
         self._clock = clock
@@ -114,6 +117,7 @@ class Leases:
         elif len(owned) < fair:
             owned |= set(await self._store.take_shards(self._node, fair - len(owned)))
         new = owned - self.owned
+        self._metrics.set(SHARDS_OWNED, len(owned))
         if new:
             reach("after_takeover")
             self.owned |= new

@@ -17,6 +17,7 @@ from stepwell.engine.clock import Clock
 from stepwell.engine.errors import StoreUnavailableError
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.ports import RuntimeStore
+from stepwell.engine.telemetry import TIMERS_LATE_SECONDS, Counts
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,10 @@ Fire = Callable[[ExecutionId, int], None]
 class Timers:
     """Fires timers of the owned shards when they are due."""
 
-    def __init__(self, store: RuntimeStore, clock: Clock, owned: Callable[[], set[int]], fire: Fire) -> None:
+    def __init__(
+        self, store: RuntimeStore, clock: Clock, owned: Callable[[], set[int]], fire: Fire, metrics: Counts
+    ) -> None:
+        self._metrics = metrics
         self._store = store
         self._clock = clock
         self._owned = owned
@@ -75,7 +79,8 @@ class Timers:
         while True:
             now = self._clock.now_ms()
             while self._heap and self._heap[0][0] <= now:
-                _, id, timer = heapq.heappop(self._heap)
+                due_at, id, timer = heapq.heappop(self._heap)
+                self._metrics.observe(TIMERS_LATE_SECONDS, (now - due_at) / 1000)
                 self._known.discard((id, timer))
                 self._fire(id, timer)
             self._wake.clear()
