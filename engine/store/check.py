@@ -127,16 +127,15 @@ async def check(connection: Connection, execution: ExecutionId | None = None, *,
     with store_errors():
         if execution is None:
             await _check_all(connection, findings)
-        after: UUID | None = (
-            _FIRST if execution is None else UUID(int=as_uuid(execution).int - 1) if any(execution) else None
-        )
-        only = as_uuid(execution) if execution is not None else None
-        while after is not None:
+        first, last = (_FIRST, _LAST) if execution is None else (as_uuid(execution), as_uuid(execution))
+        while True:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                rows = await connection.fetch(QUERIES["check_executions"], after, only, batch)
+                rows = await connection.fetch(QUERIES["check_executions"], first, last, batch)
                 for row in rows:
                     await _check_execution(connection, row, findings)
-            after = rows[-1]["id"] if len(rows) == batch else None
+            if len(rows) < batch or rows[-1]["id"] >= last:
+                break
+            first = UUID(int=rows[-1]["id"].int + 1)
     return findings.all()
 
 

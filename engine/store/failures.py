@@ -46,11 +46,12 @@ def convert(error: BaseException) -> StepwellError | None:
             hint = CONFIGURATION_STATES[state]
             return ConfigurationError(hint if hint.endswith(".") else f"{hint}: {error}.")
         return StoreError(f"The database refused a statement ({state}): {error}.")
-    if isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError):
-        # DataError and ClientConfigurationError of the driver itself: nothing has reached the server
-        if isinstance(error, asyncpg.DataError):
-            return StoreError(f"The database cannot keep a value: {error}.")
-        return ConfigurationError(f"STEPWELL_DATABASE_URL cannot be used: {error}.")
+    if isinstance(error, asyncpg.DataError):
+        return StoreError(f"The database cannot keep a value: {error}.")
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return ConfigurationError(
+            "STEPWELL_DATABASE_URL cannot be used: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+        )
     if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | TimeoutError):
         return StoreUnavailableError(f"The database cannot be reached: {error or type(error).__name__}.")
     return None

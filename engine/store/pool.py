@@ -7,10 +7,13 @@ leak between clients there. It must not know any table.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import asyncpg
 
+from stepwell.engine.errors import ConfigurationError
 from stepwell.engine.store.failures import store_errors
 
 CONNECT_SECONDS: Final = 10.0
@@ -23,6 +26,21 @@ def driver_url(url: str) -> str:
     """The URL as asyncpg reads it: SQLAlchemy's way to name a driver (`postgresql+asyncpg:`) is taken off."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme.partition('+')[0]}{separator}{rest}"
+
+
+@contextmanager
+def _usable_url(url: str) -> Iterator[None]:
+    """The driver's own errors for a URL that is none vary, and may show the password."""
+    try:
+        with store_errors():
+            if not url:  # the driver would look for PGHOST and the like
+                raise ValueError
+            yield
+    except ValueError:
+        raise ConfigurationError(
+            "STEPWELL_DATABASE_URL is not a database URL. Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE; "
+            "a password is percent-encoded."
+        ) from None
 
 
 def session_settings(
@@ -61,7 +79,7 @@ async def create_pool(
 
     Whoever changes the session (SET, LISTEN, advisory locks) takes a connection of their own with `connect`.
     """
-    with store_errors():
+    with _usable_url(url):
         return await asyncpg.create_pool(
             driver_url(url),
             min_size=min_size,
@@ -85,7 +103,7 @@ async def connect(
     pooled: bool = False,
 ) -> asyncpg.Connection[Any]:
     """One connection of one's own. `statement_timeout_ms` 0: none."""
-    with store_errors():
+    with _usable_url(url):
         return await asyncpg.connect(
             driver_url(url),
             timeout=CONNECT_SECONDS,

@@ -14,7 +14,8 @@ WITH fence AS MATERIALIZED (
     SELECT DISTINCT execution_id FROM closing WHERE void
 ), stepped AS (
     UPDATE execution e
-       SET rev = e.rev + 1, status = u.status, stopped_at = u.stopped_at, last_event = u.last_event,
+       SET rev = e.rev + 1, status = u.status, last_event = u.last_event,
+           stopped_at = CASE WHEN u.status > 1 THEN coalesce(u.stopped_at, e.stopped_at) END,
            snapshot_rev = CASE WHEN u.full_snapshot THEN e.rev + 1 ELSE e.snapshot_rev END,
            redrive_count = u.redrive_count, redriven_at = u.redriven_at,
            redrive_token = coalesce(u.redrive_token, e.redrive_token)
