@@ -18,6 +18,7 @@ import msgspec
 from stepwell.engine.asl.states import MapState, ParallelState, State, StateContainer, StateMachine
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.machine.commands import Status, TimerKind
+from stepwell.engine.machine.history import NO_DATA
 
 SNAPSHOT_VERSION: Final = 1
 """The version this code writes; it reads this one and the one before."""
@@ -140,7 +141,7 @@ class FrameRecord(msgspec.Struct, array_like=True, omit_defaults=True):
     timer: int = 0
     join: Join | None = None
     variables: dict[str, Any] | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = NO_DATA
 
 
 class Delta(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -230,7 +231,7 @@ def _record(frame: Frame, *, full: bool = False) -> FrameRecord:
         frame.timer,
         frame.join,
         frame.variables if full or frame.variables_changed else None,
-        msgspec.Raw(frame.data.text) if frame.data_event == 0 else None,
+        msgspec.Raw(frame.data.text) if frame.data_event == 0 else NO_DATA,
     )
 
 
@@ -329,7 +330,7 @@ def restore(
         frame.phase = Phase(record.phase)
         frame.current = frame.container.states[record.state]
         frame.data_event = record.data_event
-        frame.data = Document.trusted(bytes(record.data)) if record.data is not None else payload(record.data_event)
+        frame.data = payload(record.data_event) if record.data_event else Document.trusted(bytes(record.data))
         frame.entered_event, frame.entered_at, frame.last_event = (
             record.entered_event,
             record.entered_at,
