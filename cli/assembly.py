@@ -44,15 +44,15 @@ from stepwell.engine.store.settings_check import check_settings, cluster_secret
 from stepwell.engine.targets.broker import Publisher
 from stepwell.engine.targets.celery import CeleryTarget
 from stepwell.engine.targets.celery_results import ResultsConsumer
-from stepwell.engine.targets.functions import FunctionSettings, FunctionTarget
+from stepwell.engine.targets.functions import FunctionTarget, function_pool
 from stepwell.engine.targets.http import HttpSettings, http_target
 from stepwell.engine.targets.registry import TargetRegistry
+from stepwell.engine.targets.services import ServiceTarget
 
 log = logging.getLogger(__name__)
 
 MAINTENANCE_SECONDS = 6 * 3600.0
 BROKER_MISSING = "this engine has no broker. Set STEPWELL_BROKER_URL"
-SERVICE_MISSING = "no target of this version carries it out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
     not fit for it.
     """
     url = needed(settings.database_url)
-    clock, seeds = SystemClock(), SystemSeeds()
+    clock, seeds, metrics = SystemClock(), SystemSeeds(), telemetry.Metrics()
     async with AsyncExitStack() as life:
         secret = await _checked(url)
         pool = await create_pool(url, min_size=2, max_size=settings.pool_size)
@@ -96,11 +96,10 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
         machines = PostgresMachines(pool, (settings.region, settings.account))
         box = secret_box(settings)
         targets = await _targets(life, settings, pool, box, clock)
-        listener = Listener(secret, lambda ask, number: requests.answer(ask, number))
+        listener = Listener(secret, lambda ask, number: requests.answer(ask, number))  # noqa: PLW0108 -- it comes later
         address: str | None = None
         if owns_shards:
-            host = socket.gethostname() if settings.node_host == "auto" else settings.node_host
-            address = await listener.open(host)
+            address = reachable(await listener.open(settings.listen_host, settings.listen_port), settings.advertise)
             life.push_async_callback(listener.close)
         engine = Engine(
             store=store,
@@ -108,6 +107,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
             targets=targets,
             clock=clock,
             seeds=seeds,
+            metrics=metrics,
             options=EngineOptions(
                 node=UUID(bytes=random_bytes(16), version=4),
                 region=settings.region,
@@ -150,7 +150,15 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
             ready=ready,
         )
         services = build_services(ports, ServiceSettings(region=settings.region, account=settings.account))
-        yield Node(engine, services, telemetry.Metrics(), ready)
+        yield Node(engine, services, metrics, ready)
+
+
+def reachable(bound: str, advertised: str | None) -> str:
+    """Where other nodes find a node that listens on `bound`: as it is told, else there, or under this machine's name."""
+    host, _, port = bound.rpartition(":")
+    if advertised is not None:
+        return advertised
+    return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "::") else bound  # noqa: S104
 
 
 def needed(database_url: str | None) -> str:
@@ -164,8 +172,7 @@ def needed(database_url: str | None) -> str:
 
 def secret_box(settings: Settings) -> SecretBox:
     """What seals stored secrets: by the key of the settings, else by the key file of the data directory."""
-    environment = {"STEPWELL_SECRET_KEY": settings.secret_key} if settings.secret_key else {}
-    return load_box(environment, settings.data_dir)
+    return load_box(settings.secret_key, settings.data_dir)
 
 
 async def upgrade_database(url: str) -> str:
@@ -191,31 +198,22 @@ async def _close_pool(pool: Any) -> None:
         pool.terminate()
 
 
-async def _targets(life: AsyncExitStack, settings: Settings, pool: Any, box: SecretBox, clock: SystemClock) -> TargetRegistry:
+async def _targets(
+    life: AsyncExitStack, settings: Settings, pool: Any, box: SecretBox, clock: SystemClock
+) -> TargetRegistry:
     session = HttpSettings.of(settings).session()
     celery: CeleryTarget | None = None
     if settings.broker_url is not None:
-        publisher = Publisher(settings.broker_url)
-        await publisher.start()
-        celery = CeleryTarget(publisher, default_queue=settings.default_queue)
-    hosts = FunctionSettings(
-        modules=settings.function_modules,
-        processes=settings.function_processes,
-        threads=settings.function_threads,
-        addresses=settings.function_hosts,
-        secret=(settings.function_secret or "").encode(),
-        url=settings.function_url,
-    ).pool()
+        celery = CeleryTarget(Publisher(settings.broker_url), default_queue=settings.default_queue)
+    hosts = function_pool(settings)
     await hosts.start()
     life.push_async_callback(hosts.close)
-    functions = FunctionTarget(
-        PostgresFunctions(pool), hosts, session, clock, celery=celery, url=settings.function_url
-    )
+    functions = FunctionTarget(PostgresFunctions(pool), hosts, session, clock, celery=celery, url=settings.function_url)
     targets: dict[TargetKind, Target] = {
         TargetKind.FUNCTION: functions,
         TargetKind.CELERY: celery or Unserved(BROKER_MISSING),
         TargetKind.HTTP: http_target(HttpSettings.of(settings), PostgresConnections(pool), box, clock, session),
-        TargetKind.SERVICE: Unserved(SERVICE_MISSING),
+        TargetKind.SERVICE: ServiceTarget(),
     }
     registry = TargetRegistry(targets)
     life.push_async_callback(registry.close)
@@ -262,7 +260,7 @@ def configure_logging(settings: Settings) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    for noisy in ("uvicorn", "uvicorn.error", "amqp", "kombu", "asyncio", "aiohttp.access"):
+    for noisy in ("alembic", "uvicorn", "uvicorn.error", "amqp", "kombu", "asyncio", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 

@@ -46,10 +46,18 @@ class Progress:
             if line is not None:
                 self._say(line)
 
+    def feed_from(self, events: Iterable[Mapping[str, Any]], first: int) -> None:
+        """As `feed`, but of events before `first` nothing is told; they are only remembered."""
+        given = list(events)
+        say, self._say = self._say, lambda _: None
+        self.feed([event for event in given if event["id"] < first])
+        self._say = say
+        self.feed(given)
+
     def _index(self, events: list[Mapping[str, Any]]) -> None:
         for event in events:
             id, previous, kind = event["id"], event["previousId"], event["type"]
-            at = _milliseconds(event["timestamp"])
+            at = parse_time(event["timestamp"])
             if self._start is None:
                 self._start = at
             self._state[id] = self._state.get(previous, "")
@@ -88,13 +96,13 @@ class Progress:
         entered, depth = self._entered.get(event["previousId"], (0, 0.0))[1], self._depth.get(event["previousId"], 0)
         if self._joins.get(name):  # what leads to this exit is the last event of a branch
             entered, depth = self._joins[name].pop()
-        took = _milliseconds(event["timestamp"]) - entered
+        took = parse_time(event["timestamp"]) - entered
         time = f", {duration(took)}" if took >= 1 else ""
         return self._row(event, "✓", "green", name, f"{kind}{time}", depth)
 
     def _came(self, event: Mapping[str, Any], kind: str, left: set[int]) -> str | None:
         if kind in {"Parallel", "Map"}:
-            entry = (_milliseconds(event["timestamp"]), self._depth[event["id"]])
+            entry = (parse_time(event["timestamp"]), self._depth[event["id"]])
             self._joins.setdefault(self._state[event["id"]], []).append(entry)
             return self._row(event, "▸", "cyan", self._state[event["id"]], kind)
         if kind == "Wait" and event["id"] not in left:
@@ -114,7 +122,7 @@ class Progress:
     def _row(
         self, event: Mapping[str, Any], mark: str, colour: str, name: str, text: str, depth: int | None = None
     ) -> str:
-        since = _milliseconds(event["timestamp"]) - (self._start or 0)
+        since = parse_time(event["timestamp"]) - (self._start or 0)
         depth = self._depth.get(event["id"], 0) if depth is None else depth
         indent = "  " * min(depth, 8)
         room = max(12, NAME_COLUMNS - len(indent))
@@ -157,5 +165,6 @@ def _resource(details: Mapping[str, Any]) -> str:
     return f"{kind}:{resource}" if kind else resource.rpartition(":")[2]
 
 
-def _milliseconds(timestamp: str) -> float:
+def parse_time(timestamp: str) -> float:
+    """A time of the API, in milliseconds since the epoch."""
     return datetime.fromisoformat(timestamp).timestamp() * 1000

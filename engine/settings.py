@@ -157,15 +157,11 @@ class Settings:
         "STEPWELL_ADVERTISE",
         _text,
         None,
-        "`host:port` at which other engines reach this one, where it differs from its own.",
+        "`host:port` at which other engines reach this one; by default where it listens, under this machine's name if that is everywhere.",
     )
     data_dir: Path = _setting(
         "STEPWELL_DATA_DIR", _path, Path(".stepwell"),
         "Where `stepwell up` keeps its database, its key and its sockets; by default .stepwell in the current directory.",
-    )  # fmt: skip
-    node_host: str = _setting(
-        "STEPWELL_NODE_HOST", _text, "127.0.0.1",
-        "The address at which other engine nodes reach this one; `auto`: this machine's name.",
     )  # fmt: skip
     health_port: int = _setting(
         "STEPWELL_HEALTH_PORT",
