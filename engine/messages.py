@@ -21,10 +21,10 @@ TASK_HEADER: Final = "stepwell"
 
 
 class TaskEnvelope(msgspec.Struct, omit_defaults=True):
-    """A task as it travels to a worker. `execution` and `task` name it; `key` is what a claim and a report must show.
+    """What a Stepwell task's message carries in its header, as JSON text; the task's input is the message's own arguments.
 
-    `payload` is the task's input as JSON text. `idempotency_key` is the same for each delivery of this attempt;
-    `step_id` for each attempt of this state entry.
+    `execution` (hex) and `task` name it; `key` is what a claim and a report must show. `idempotency_key` is the same for each
+    delivery of this attempt; `step_id` for each attempt of this state entry.
     """
 
     execution: str
@@ -34,22 +34,26 @@ class TaskEnvelope(msgspec.Struct, omit_defaults=True):
     state: str
     idempotency_key: str
     step_id: str
-    payload: msgspec.Raw
+    execution_arn: str = ""
     attempt: int = 0
     delivery: int = 1
     heartbeat_seconds: int | None = None
     timeout_seconds: int | None = None
     traceparent: str | None = None
+    around: tuple[str, str] | None = None
+    """Text the worker puts before and after the result's JSON text: the envelope of `lambda:invoke`."""
+    holder: str | None = None
+    """Set by the worker that claimed the task, for the copy of the message that its own retry publishes."""
     version: int = PROTOCOL_VERSION
 
 
 class Outcome(msgspec.Struct, omit_defaults=True):
-    """How a task ended: `output` (JSON text), or `error` and `cause`."""
+    """How a task ended: `output` (JSON text), or without one `error` and `cause`."""
 
     execution: str
     task: int
     key: str
-    output: msgspec.Raw | None = None
+    output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: str | None = None
     cause: str | None = None
     worker: str | None = None
@@ -65,6 +69,10 @@ class Claim(msgspec.Struct, omit_defaults=True):
     worker: str
     """The incarnation of the worker process (a UUID made at its start)."""
     name: str | None = None
+    holder: str | None = None
+    """A worker that claimed the task before and handed it on, by a retry of Celery's: its claim passes to this one."""
+    heartbeat: bool = False
+    """The task is running already, under this very claim, and is alive."""
     version: int = PROTOCOL_VERSION
 
 
@@ -83,6 +91,9 @@ class WorkerReport(msgspec.Struct, omit_defaults=True):
     pid: int
     queues: list[str] = []
     running: list[str] = []
+    """`execution/task` of the claims it holds."""
+    ended: bool = False
+    """The process is gone for good: what it held may be delivered again at once."""
     version: int = PROTOCOL_VERSION
 
 

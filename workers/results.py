@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final
 
 import msgspec
@@ -69,6 +69,11 @@ def _message(error: BaseException) -> str:
 
 
 def _stack(trace: TracebackType | None) -> list[str]:
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+    while trace is not None and _is_runner(trace.tb_frame):
         trace = trace.tb_next
     return [entry.encode("utf-8", "replace").decode() for entry in traceback.format_tb(trace)]
+
+
+def _is_runner(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__"))
+    return frame.f_code.co_filename.startswith(_OWN_FILES) or module.startswith("celery.")

@@ -66,7 +66,7 @@ _FUNCTION: Final = re.compile(
     r"arn:aws(?:-[a-z-]+)?:lambda:[^:]*:[^:]*:function:(?P<name>[A-Za-z0-9-_.]+(?::[A-Za-z0-9-_$.]+)?)"
 )
 _ACTIVITY: Final = re.compile(r"arn:aws(?:-[a-z-]+)?:states:[^:]*:[^:]*:activity:(?P<name>.{1,80})", re.DOTALL)
-_CELERY: Final = re.compile(r"celery:(?P<name>[A-Za-z0-9_.:/-]+)")
+_CELERY: Final = re.compile(r"celery:(?P<name>[A-Za-z0-9_.:/-]+)(?:\?[A-Za-z0-9_.=&%+-]*)?")
 
 
 def parse_resource(text: str) -> Resource | None:

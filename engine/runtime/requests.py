@@ -510,6 +510,6 @@ def _outcome_event(ask: AskOutcome) -> events.TaskSucceeded | events.TaskFailed:
 
 
 def _reported_event(outcome: Outcome) -> events.TaskSucceeded | events.TaskFailed:
-    if outcome.output is not None:
+    if outcome.output is not msgspec.UNSET:
         return events.TaskSucceeded(outcome.task, outcome.output)
     return events.TaskFailed(outcome.task, outcome.error, outcome.cause)

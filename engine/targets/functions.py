@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
@@ -18,11 +18,12 @@ import msgspec
 
 from stepwell.engine.asl.resources import IntegrationPattern
 from stepwell.engine.clock import Clock
-from stepwell.engine.errors import ConfigurationError, JsonTextError, StepwellError
+from stepwell.engine.errors import JsonTextError, StepwellError
 from stepwell.engine.jsontypes import read
 from stepwell.engine.machine.events import TaskFailed, TaskSubmitted, TaskSucceeded
 from stepwell.engine.messages import Call, Returned
 from stepwell.engine.ports import FunctionKind, FunctionRecord, TargetResult, TaskRequest
+from stepwell.engine.settings import Settings
 from stepwell.engine.states_errors import ErrorName, StatesError
 from stepwell.engine.targets import guarded
 from stepwell.engine.targets.egress import EgressPolicy
@@ -43,7 +44,6 @@ from stepwell.engine.targets.lambda_invoke import (
     service_error,
 )
 
-URL_SETTING: Final = "STEPWELL_FUNCTION_URL"
 REGISTRY_SECONDS: Final = 2.0
 """How long an entry of the registry is believed; a change on another node is seen after that."""
 _MAX_CACHED: Final = 10_000
@@ -64,54 +64,15 @@ class SendTask(Protocol):
     ) -> None: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class FunctionSettings:
-    """The settings of function tasks: the hosts, and the Invoke URL of functions that are not registered."""
-
-    modules: tuple[str, ...] = ()
-    processes: int = 1
-    threads: int = 64
-    addresses: tuple[str, ...] = ()
-    secret: bytes = b""
-    url: str | None = None
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> FunctionSettings:
-        """Read `STEPWELL_FUNCTION_*`. Raises `ConfigurationError`."""
-
-        def words(name: str) -> tuple[str, ...]:
-            return tuple(environment.get(name, "").replace(",", " ").split())
-
-        def count(name: str, default: int) -> int:
-            text = environment.get(name) or str(default)
-            if not text.isdigit() or not 1 <= int(text) <= 10_000:
-                raise ConfigurationError(f"{name} is {text!r}; it must be a whole number, at least 1.")
-            return int(text)
-
-        url = environment.get(URL_SETTING) or None
-        if url is not None and ("{name}" not in url or not url.startswith(("http://", "https://"))):
-            raise ConfigurationError(
-                f"{URL_SETTING} is {url!r}; it must be a URL with {{name}} where the function's name goes, "
-                "like http://127.0.0.1:9001/2015-03-31/functions/{name}/invocations."
-            )
-        return cls(
-            modules=words("STEPWELL_FUNCTION_MODULES"),
-            processes=count("STEPWELL_FUNCTION_PROCESSES", cls.processes),
-            threads=count("STEPWELL_FUNCTION_THREADS", cls.threads),
-            addresses=words("STEPWELL_FUNCTION_HOSTS"),
-            secret=environment.get("STEPWELL_FUNCTION_SECRET", "").encode(),
-            url=url,
-        )
-
-    def pool(self) -> FunctionHostPool:
-        """The hosts by these settings; `start` it in the engine's loop. Raises `ConfigurationError`."""
-        return FunctionHostPool(
-            self.modules,
-            processes=self.processes,
-            threads=self.threads,
-            addresses=self.addresses,
-            secret=self.secret,
-        )
+def function_pool(settings: Settings) -> FunctionHostPool:
+    """The function hosts these settings ask for; `start` it in the engine's loop. Raises `ConfigurationError`."""
+    return FunctionHostPool(
+        settings.function_modules,
+        processes=settings.function_processes,
+        threads=settings.function_threads,
+        addresses=settings.function_hosts,
+        secret=(settings.function_secret or "").encode(),
+    )
 
 
 class FunctionTarget:

@@ -88,12 +88,16 @@ async def block_loop(event: Any) -> str:
     return wait_for_file(event)
 
 
+def touch(path: str) -> None:
+    Path(path).touch()
+
+
 async def wait_forever(event: Any) -> None:
-    Path(event["began"]).touch()
+    touch(event["began"])
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
-        Path(event["cancelled"]).touch()
+        touch(event["cancelled"])
         raise
 
 
