@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from uuid import UUID
 from stepwell.cli.system import SystemClock, SystemSeeds, random_bytes
 from stepwell.engine import telemetry
 from stepwell.engine.asl.resources import TargetKind
-from stepwell.engine.errors import ConfigurationError, StepwellError
+from stepwell.engine.errors import ConfigurationError
 from stepwell.engine.machine.events import TaskFailed
 from stepwell.engine.ports import Target, TargetResult, TaskRequest
 from stepwell.engine.runtime.engine import Engine, EngineOptions
@@ -30,7 +30,7 @@ from stepwell.engine.service.context import ServiceSettings
 from stepwell.engine.service.services import Ports, Services, build_services
 from stepwell.engine.settings import Settings
 from stepwell.engine.states_errors import ErrorName
-from stepwell.engine.store import migrate, partitions
+from stepwell.engine.store import migrate
 from stepwell.engine.store.activities import PostgresActivities
 from stepwell.engine.store.api_keys import PostgresApiKeys
 from stepwell.engine.store.connections import PostgresConnections
@@ -41,6 +41,7 @@ from stepwell.engine.store.machines import PostgresMachines
 from stepwell.engine.store.pool import connect, create_pool, driver_url
 from stepwell.engine.store.runtime_store import PostgresRuntimeStore
 from stepwell.engine.store.settings_check import check_settings, cluster_secret
+from stepwell.engine.store.upkeep import Upkeep
 from stepwell.engine.targets.broker import Publisher
 from stepwell.engine.targets.celery import CeleryTarget
 from stepwell.engine.targets.celery_results import ResultsConsumer
@@ -228,28 +229,9 @@ async def _start_helpers(
         results = ResultsConsumer(settings.broker_url, requests.report_outcome)
         await results.start()
         life.push_async_callback(results.close)
-    maintenance = asyncio.create_task(_maintain(url, clock), name="maintenance")
-
-    async def end() -> None:
-        maintenance.cancel()
-        with suppress(asyncio.CancelledError):
-            await maintenance
-
-    life.push_async_callback(end)
-
-
-async def _maintain(url: str, clock: SystemClock) -> None:
-    """Make the history partitions of the coming months in good time."""
-    while True:
-        await asyncio.sleep(MAINTENANCE_SECONDS)
-        try:
-            connection = await connect(url)
-            try:
-                await partitions.create_ahead(connection, clock.now_ms())
-            finally:
-                await connection.close()
-        except StepwellError as error:
-            log.warning("history partitions could not be made ahead of time", extra={"error": str(error)})
+    upkeep = Upkeep(url, clock, settings.retention_days)
+    upkeep.start()
+    life.push_async_callback(upkeep.close)
 
 
 def configure_logging(settings: Settings) -> None:

@@ -130,13 +130,17 @@ class Client:
         return self._connection
 
     def _unreachable(self, error: Exception) -> Failure:
-        reason = {
-            ConnectionRefusedError: "nothing listens there",
-            TimeoutError: "it did not answer in time",
-            ssl.SSLCertVerificationError: "its certificate is not trusted",
-        }.get(type(error)) or (
-            error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        )
+        match error:
+            case ConnectionRefusedError():
+                reason = "nothing listens there"
+            case TimeoutError():
+                reason = "it did not answer in time"
+            case ssl.SSLCertVerificationError():
+                reason = "its certificate is not trusted"
+            case OSError(strerror=str(text)):
+                reason = text
+            case _:
+                reason = type(error).__name__
         return Failure(
             f"No Stepwell server can be reached at {self.url}: {reason}. Start one with `stepwell up`, "
             "or name the one you mean in STEPWELL_URL.",

@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 import stepwell
 from stepwell.engine.errors import ConfigurationError
 from stepwell.engine.settings import Settings

@@ -52,7 +52,7 @@ def query_of(
 @click.option("--all", "everything", is_flag=True, help="As many as there are.")
 @json_option
 @pass_output
-def list_(output: Output, status: str, limit: int, everything: bool, **where: str | None) -> None:
+def list_(output: Output, /, status: str, limit: int, everything: bool, **where: str | None) -> None:
     """List dead letters, newest first. With --json, one a line."""
     query = {**query_of(**where), "status": status}
     found = Client.from_environment().pages("/v1/dead-letters", query, None if everything else limit)
@@ -144,7 +144,7 @@ def act(
 @filters
 @json_option
 @pass_output
-def redrive(output: Output, ids: tuple[int, ...], everything: bool, **where: str | None) -> None:
+def redrive(output: Output, /, ids: tuple[int, ...], everything: bool, **where: str | None) -> None:
     """Let the executions of dead letters go on from where they failed. With --json, one a line."""
     act(output, ids, everything, where, "redrive", "redriven")
 
@@ -155,6 +155,6 @@ def redrive(output: Output, ids: tuple[int, ...], everything: bool, **where: str
 @filters
 @json_option
 @pass_output
-def discard(output: Output, ids: tuple[int, ...], everything: bool, **where: str | None) -> None:
+def discard(output: Output, /, ids: tuple[int, ...], everything: bool, **where: str | None) -> None:
     """Close dead letters; their executions stay as they are. With --json, one a line."""
     act(output, ids, everything, where, "discard", "discarded")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -129,7 +130,7 @@ def history(output: Output, execution: str, following: bool, data: bool) -> None
     output.table(["ID", "TIME", "EVENT", "AFTER", "WHAT"], rows, "No events.")
 
 
-def about(event: dict[str, Any], data: bool) -> str:
+def about(event: Mapping[str, Any], data: bool) -> str:
     """What is worth knowing of an event, on one line."""
     import json
 
