@@ -50,6 +50,7 @@ STEADY_SECONDS: Final = 10.0
 """A host that lived this long is started again at once."""
 HANDSHAKE_SECONDS: Final = 60.0
 CLOSE_SECONDS: Final = 12.0
+_ENGINES_OWN: Final = frozenset({"STEPWELL_DATABASE_URL", "STEPWELL_SECRET_KEY", "STEPWELL_FUNCTION_SECRET"})
 
 _log: Final = logging.getLogger(__name__)
 
@@ -343,7 +344,7 @@ class FunctionHostPool:
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 cwd=self._directory,
-                env={**os.environ, **(self._environment or {})},
+                env={**_without_secrets(os.environ), **(self._environment or {})},
                 start_new_session=True,  # Ctrl-C is for the engine, which lets its hosts finish
             )
         connection: HostConnection | None = None
@@ -372,6 +373,11 @@ class FunctionHostPool:
             return await self._serve(connection)
         finally:
             connection.close()
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """A user's functions are not handed what is the engine's own."""
+    return {name: value for name, value in environment.items() if name not in _ENGINES_OWN}
 
 
 def _load(connection: HostConnection) -> int:
