@@ -123,8 +123,8 @@ class Timer(msgspec.Struct, array_like=True):
 
 
 class FrameRecord(msgspec.Struct, array_like=True, omit_defaults=True):
-    """A frame as written. `data` is set only where no event carries it; `variables` only where they have changed since the
-    frame was last written."""
+    """A frame as written. `data` means something only where no event carries it; `variables` are written only where they
+    have changed since the frame was last written."""
 
     id: int
     parent: int

@@ -33,7 +33,7 @@ from stepwell.engine.machine.commands import (
 from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.run import Slice
-from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, fold, restore, take_delta
+from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, fold, full_delta, restore, take_delta
 from stepwell.engine.machine.transition import DEFAULT_SLICE, Step, transition
 
 START = 1_767_323_045_678
@@ -96,6 +96,7 @@ class LocalMachine:
         self.now = self.info.started_at
         self.world = world
         self.slice = slice
+        self.commit_steps = True
         self.crash_always = crash_always
         self.seen: list[HistoryEvent] = []
         self.chunks: list[bytes] = []
@@ -106,6 +107,8 @@ class LocalMachine:
         self.started: list[int] = []
         self.timers: dict[int, int] = {}
         self.coming: deque[Event] = deque()
+        self.commands: list[list[Command]] = []
+        self._written = self._applied_written = 0
         self._due: list[tuple[int, int]] = []
         self._input = input
 
@@ -150,21 +153,33 @@ class LocalMachine:
         return self.seen[first:]
 
     def step(self, event: Event) -> Step:
-        """One transition, made durable at once."""
+        """One transition. It is made durable at once, unless `commit_steps` is False."""
         seed = len(self.applied) + 1
         before = self.state.next_event
         step = transition(self.machine, self.state, event, self.now, Entropy(seed), self.slice)
         assert step.first_event == before
         self.state = step.state
+        if self.state.status is Status.RUNNING:
+            self.finish = None
         self.applied.append(chunks.AppliedEvent(event, self.now, seed, step.first_event))
         self.seen += step.events
-        delta = take_delta(self.state)
-        self.chunks.append(chunks.encode(chunks.Chunk(step.first_event, step.events, delta, self.applied[-1:])))
         for command in step.commands:
             self._carry_out(command)
-        if self.crash_always:
-            self.crash()
+        self.commands.append(step.commands)
+        if self.commit_steps:
+            self.commit()
+            if self.crash_always:
+                self.crash()
         return step
+
+    def commit(self, *, full: bool = False) -> None:
+        """Write what the steps since the last commit have brought about; `full` writes the whole position."""
+        delta = take_delta(self.state)
+        if full:
+            delta = full_delta(self.state)
+        fresh, applied = self.seen[self._written :], self.applied[self._applied_written :]
+        self.chunks.append(chunks.encode(chunks.Chunk(self._written + 1, fresh, delta, applied)))
+        self._written, self._applied_written = len(self.seen), len(self.applied)
 
     def _carry_out(self, command: Command) -> None:
         match command:
@@ -189,7 +204,6 @@ class LocalMachine:
 
     def redrive(self) -> list[HistoryEvent]:
         """Redrive the execution, which has ended."""
-        self.finish = None
         return self.apply(events.Redriven())
 
     # -- durability ------------------------------------------------------------------------------------------------
