@@ -52,7 +52,6 @@ from stepwell.engine.targets.services import ServiceTarget
 
 log = logging.getLogger(__name__)
 
-MAINTENANCE_SECONDS = 6 * 3600.0
 BROKER_MISSING = "this engine has no broker. Set STEPWELL_BROKER_URL"
 
 
@@ -224,7 +223,7 @@ async def _targets(
 async def _start_helpers(
     life: AsyncExitStack, settings: Settings, requests: Requests, url: str, clock: SystemClock
 ) -> None:
-    """What a node does beside running executions: reading Celery's outcomes, keeping partitions ahead of time."""
+    """What a node does beside running executions: reading Celery's outcomes, the upkeep of the database."""
     if settings.broker_url is not None:
         results = ResultsConsumer(settings.broker_url, requests.report_outcome)
         await results.start()

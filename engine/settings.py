@@ -245,6 +245,9 @@ class Settings:
     lease_seconds: float = _setting(
         "STEPWELL_LEASE_SECONDS", _seconds(1), 10.0, "How long a node that fell silent keeps its executions."
     )
+    retention_days: int = _setting(
+        "STEPWELL_RETENTION_DAYS", _number(1, 36_500), 90, "How long ended executions and their history are kept."
+    )
     pool_size: int = _setting("STEPWELL_POOL_SIZE", _number(2, 1000), 16, "Database connections of a process.")
     log_format: str = _setting("STEPWELL_LOG_FORMAT", _one_of("text", "json"), "text", "How log lines are written.")
     log_level: str = _setting(

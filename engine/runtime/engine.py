@@ -188,7 +188,7 @@ class Engine(Effects):
         self.executor.owned |= shards
         for row in await self._store.open_tasks(sorted(shards)):
             if not row.started:
-                await self.dispatcher.again(row, row.delivery + 1)
+                await self.dispatcher.again(row, row.delivery + 2)
         await self.timers.scan_now()
         self._inbox_wake.set()
 

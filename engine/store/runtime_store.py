@@ -32,6 +32,7 @@ from stepwell.engine.ports import (
 )
 from stepwell.engine.store.codes import STATUS_OF, TARGET_OF, TASK_STARTED, UNKNOWN_WORKER_GRACE_MS, bucket_of
 from stepwell.engine.store.columns import Columns
+from stepwell.engine.store.failures import convert
 from stepwell.engine.store.sql import QUERIES
 
 NOTIFY_CHANNEL = "stepwell_inbox"
@@ -50,14 +51,19 @@ _COMMIT_SESSION = (
 """A plan cached while a table was empty would scan it for ever; these pin the commit to index look-ups."""
 
 
+_REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+
+
 @asynccontextmanager
 async def store_errors() -> AsyncIterator[None]:
-    """Turn what Postgres and the network raise into the store's own errors."""
+    """As `failures.store_errors`, but a value the database refuses is told apart, and whatever else it says means: not now."""
     try:
         yield
-    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError) as error:
+    except _REFUSED as error:
         raise BadBatchError(f"The database refuses a value: {error}") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except Exception as error:
+        if convert(error) is None:
+            raise
         raise StoreUnavailableError(f"The database cannot be reached or refuses work: {error}") from error
 
 
@@ -85,7 +91,7 @@ class PostgresRuntimeStore:
             connection = self._idle.pop() if self._idle else await self._connect()
             try:
                 rows = await connection.fetch(QUERIES["commit"], *arguments)
-            except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError):
+            except _REFUSED:
                 self._idle.append(connection)
                 raise
             except BaseException:
