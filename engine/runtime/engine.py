@@ -23,6 +23,7 @@ from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Finish, ScheduleTask, StartTimer, TimerKind
 from stepwell.engine.ports import (
     MachineStore,
+    OpenTaskRow,
     RuntimeStore,
 )
 from stepwell.engine.runtime.commit import Committer
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """Beyond this much waiting to be committed, new work is refused with 503 until it has drained."""
 MACHINES_CACHED: Final = 2_000
+RESUMED_AT_ONCE: Final = 16
+"""Open tasks read back at once when shards are taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +187,28 @@ class Engine(Effects):
     # -- taking shards over ----------------------------------------------------------------------------------------
 
     async def _taken(self, shards: set[int]) -> None:
-        """Shards are ours now: go on with what their last owner left."""
+        """Shards are ours now: go on with what their last owner left, while the lease goes on being renewed."""
         self.executor.owned |= shards
-        for row in await self._store.open_tasks(sorted(shards)):
-            if not row.started:
+        self._background.append(asyncio.create_task(self._resume(shards), name="resume"))
+
+    async def _resume(self, shards: set[int]) -> None:
+        """Dispatch again what is not known to be running, arm timers, read the inbox; until it is done or the shards are lost."""
+        slots = asyncio.Semaphore(RESUMED_AT_ONCE)
+
+        async def again(row: OpenTaskRow) -> None:
+            async with slots:
                 await self.dispatcher.again(row, row.delivery + 2)
-        await self.timers.scan_now()
-        self._inbox_wake.set()
+
+        while shards := shards & self.executor.owned:
+            try:
+                rows = await self._store.open_tasks(sorted(shards))
+                await asyncio.gather(*[again(row) for row in rows if not row.started])
+                await self.timers.scan_now()
+                self._inbox_wake.set()
+                return
+            except StoreUnavailableError as error:
+                log.warning("shards cannot be taken up yet", extra={"reason": str(error)})
+                await asyncio.sleep(1)
 
     def _fire(self, id: ExecutionId, timer: int) -> None:
         if not self._may_act() or not self.executor.owns(id):
