@@ -14,6 +14,7 @@ from typing import Any
 import kombu
 import msgspec
 import pytest
+from celery import Celery
 
 from stepwell.engine.asl.resources import parse_resource
 from stepwell.engine.errors import StoreUnavailableError, TargetUnavailableError
@@ -223,12 +224,50 @@ async def test_a_lost_process_gives_up_its_lease_and_the_task_can_be_delivered_a
 
 
 @pytest.mark.usefixtures("results")
+async def test_a_revoked_task_fails_its_state(
+    celery: CeleryTarget, engine: EngineStandIn, workers: Workers, valkey: str, tmp_path: Path
+) -> None:
+    """Revoked while it waits behind another task, and while it runs."""
+    worker = workers.worker("prefork")
+    began, release = tmp_path / "began", tmp_path / "until"
+    running = request("celery:shop.wait", {"began": str(began), "until": str(release)})
+    waiting = request("celery:shop.echo", 1)
+    await celery.perform(running)
+    await until(began.exists)
+    await celery.perform(waiting)
+    ids = worker.wait_for(r"shop\.wait\[(\S+)\] received[^$]*shop\.echo\[(\S+)\] received").groups()
+    with Celery(broker=valkey) as client:
+        client.control.revoke(ids[1])
+        client.control.revoke(ids[0], terminate=True)
+    assert (await outcome(engine, running)).error == "TaskRevokedError"
+    assert (await outcome(engine, waiting)).error == "TaskRevokedError"
+
+
+@pytest.mark.usefixtures("results")
+async def test_tasks_of_stepwells_own_app_need_nothing_but_the_decorator(
+    celery: CeleryTarget, engine: EngineStandIn, start_process: StartProcess, valkey: str
+) -> None:
+    worker = start_process(
+        [
+            sys.executable, "-m", "celery", "-A", "stepwell.workers.app", "worker", "-P", "threads", "-c", "4", "-l", "INFO",
+            "--include", "tests.workers.sample_sdk", "--without-gossip", "--without-mingle",
+        ],
+        environment={"STEPWELL_BROKER_URL": valkey, "STEPWELL_URL": engine.url, "STEPWELL_API_KEY": KEY},
+        directory=ROOT,
+    )  # fmt: skip
+    worker.wait_for(r"ready\.")
+    assert result(await perform(celery, engine, "celery:orders.charge", {"total": 3})) == {"charged": 3}
+    several = [request("celery:tests.workers.sample_sdk.plain", number) for number in range(40)]
+    await asyncio.gather(*(celery.perform(task) for task in several))
+    assert [result(await outcome(engine, task)) for task in several] == list(range(40))
+    assert len({claim.worker for claim in engine.claims}) == 1, "a process is one worker"
+
+
+@pytest.mark.usefixtures("results")
 async def test_messages_without_the_header_are_untouched(
     celery: CeleryTarget, engine: EngineStandIn, workers: Workers, valkey: str, tmp_path: Path
 ) -> None:
     worker = workers.worker("solo")
-    from celery import Celery
-
     with Celery(broker=valkey) as client:
         client.send_task("shop.echo", [{"log": str(tmp_path / "log")}], ignore_result=True)
         client.send_task("shop.fail", [1], ignore_result=True)
