@@ -20,15 +20,16 @@ _ENDS: Final = {"ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted", "Exe
 
 
 class Progress:
-    """Tells of one execution, line by line, through `say`."""
+    """Tells of one execution, line by line, through `say`; of the events up to `after` nothing, they are only remembered."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], *, after: int = 0) -> None:
         self._say = say
+        self._after = after
         self._start: float | None = None
         self._state: dict[int, str] = {}
         self._depth: dict[int, int] = {}
         self._entered: dict[int, tuple[int, float]] = {}
-        self._joins: dict[str, list[tuple[float, int]]] = {}
+        self._joins: dict[str, list[tuple[tuple[int, float], int]]] = {}
         self._attempts: dict[tuple[int, str], int] = {}
         self.last = 0
         """The id of the last event that was told."""
@@ -43,16 +44,8 @@ class Progress:
         for event in fresh:
             self.last = event["id"]
             line = self._line(event, left)
-            if line is not None:
+            if line is not None and self.last > self._after:
                 self._say(line)
-
-    def feed_from(self, events: Iterable[Mapping[str, Any]], first: int) -> None:
-        """As `feed`, but of events before `first` nothing is told; they are only remembered."""
-        given = list(events)
-        say, self._say = self._say, lambda _: None
-        self.feed([event for event in given if event["id"] < first])
-        self._say = say
-        self.feed(given)
 
     def _index(self, events: list[Mapping[str, Any]]) -> None:
         for event in events:
@@ -66,6 +59,13 @@ class Progress:
             if kind.endswith("StateEntered"):
                 self._state[id] = str(event["details"].get("name", ""))
                 self._entered[id] = (id, at)
+                if kind.startswith(("Parallel", "Map")):
+                    self._joins.setdefault(self._state[id], []).append((self._entered[id], self._depth[id]))
+            elif kind in {"ParallelStateExited", "MapStateExited"} and self._joins.get(
+                str(event["details"].get("name"))
+            ):
+                # what leads to this exit is the last event of a branch
+                self._entered[id], self._depth[id] = self._joins[str(event["details"]["name"])].pop()
             elif kind in {"ParallelStateStarted", "MapIterationStarted"}:
                 self._depth[id] += 1
             elif kind in {"ParallelStateSucceeded", "MapStateSucceeded", "ParallelStateFailed", "MapStateFailed"}:
@@ -93,17 +93,13 @@ class Progress:
 
     def _exited(self, event: Mapping[str, Any], name: str) -> str:
         kind = event["type"].removesuffix("StateExited")
-        entered, depth = self._entered.get(event["previousId"], (0, 0.0))[1], self._depth.get(event["previousId"], 0)
-        if self._joins.get(name):  # what leads to this exit is the last event of a branch
-            entered, depth = self._joins[name].pop()
+        entered = self._entered[event["id"]][1]
         took = parse_time(event["timestamp"]) - entered
         time = f", {duration(took)}" if took >= 1 else ""
-        return self._row(event, "✓", "green", name, f"{kind}{time}", depth)
+        return self._row(event, "✓", "green", name, f"{kind}{time}")
 
     def _came(self, event: Mapping[str, Any], kind: str, left: set[int]) -> str | None:
         if kind in {"Parallel", "Map"}:
-            entry = (parse_time(event["timestamp"]), self._depth[event["id"]])
-            self._joins.setdefault(self._state[event["id"]], []).append(entry)
             return self._row(event, "▸", "cyan", self._state[event["id"]], kind)
         if kind == "Wait" and event["id"] not in left:
             return self._row(event, "…", "cyan", self._state[event["id"]], "waits")
@@ -119,18 +115,15 @@ class Progress:
             return None
         return self._row(event, "▸", "cyan", name, _resource(event["details"]))
 
-    def _row(
-        self, event: Mapping[str, Any], mark: str, colour: str, name: str, text: str, depth: int | None = None
-    ) -> str:
+    def _row(self, event: Mapping[str, Any], mark: str, colour: str, name: str, text: str) -> str:
         since = parse_time(event["timestamp"]) - (self._start or 0)
-        depth = self._depth.get(event["id"], 0) if depth is None else depth
-        indent = "  " * min(depth, 8)
+        indent = "  " * min(self._depth.get(event["id"], 0), 8)
         room = max(12, NAME_COLUMNS - len(indent))
         shown = name if len(name) <= room else name[: room - 1] + "…"
         text = " ".join(text.split())
-        most = max(20, width() - 17 - len(indent) - room)
+        most = max(20, width() - 18 - len(indent) - room)
         text = text if len(text) <= most else text[: most - 1] + "…"
-        time = click.style(f"{elapsed(since):>13}", fg="bright_black")
+        time = click.style(f"{elapsed(since):>14}", fg="bright_black")
         faint = click.style(text, fg="red" if colour == "red" else "bright_black")
         return f"{time} {indent}{click.style(mark, fg=colour)} {shown:<{room}}  {faint}".rstrip()
 

@@ -221,7 +221,9 @@ def redrive(output: Output, executions: tuple[str, ...], wait: bool) -> None:
     worst = ExitCode.OK
     for execution in executions:
         try:
-            view = client.post(f"/v1/executions/{reference(execution)}/redrive")
+            path = f"/v1/executions/{reference(execution)}"
+            before = client.get(path)["events"] if wait else 0
+            view = client.post(f"{path}/redrive")
         except Failure as failure:
             if failure.exit_code == ExitCode.UNUSABLE:
                 raise
@@ -230,9 +232,8 @@ def redrive(output: Output, executions: tuple[str, ...], wait: bool) -> None:
             output.remark(f"{execution}: {failure.message}", fg="red")
             continue
         if wait:
-            before = view["events"]
-            progress = Progress(output.remark)
-            view = follow(client, view["id"], lambda events, first=before, to=progress: to.feed_from(events, first))  # type: ignore[misc]
+            progress = Progress(output.remark, after=before)
+            view = follow(client, view["id"], progress.feed)
             worst = max(worst, exit_code_of(view))
             if not output.json:
                 show_result(output, view)

@@ -39,9 +39,17 @@ def server_options(command: Any) -> Any:
     type=click.IntRange(0, 1000),
     help="Processes of the Celery worker; 0 starts none.  [4, or the CPUs if fewer]",
 )
+@click.option("--lifeline", type=int, hidden=True, help="A pipe whose end is the end of this process.")
 @json_option
 @pass_output
-def up(output: Output, host: str | None, port: int | None, data_dir: Path | None, workers: int | None) -> None:
+def up(
+    output: Output,
+    host: str | None,
+    port: int | None,
+    data_dir: Path | None,
+    workers: int | None,
+    lifeline: int | None,
+) -> None:
     """Start everything on this machine, and run until Ctrl-C.
 
     PostgreSQL and Valkey are brought along, with their data in the data directory, unless STEPWELL_DATABASE_URL and
@@ -50,6 +58,10 @@ def up(output: Output, host: str | None, port: int | None, data_dir: Path | None
     """
     from stepwell.cli.assembly import configure_logging, load_settings
 
+    if lifeline is not None:
+        from stepwell.cli.serving import end_with
+
+        end_with(lifeline)
     settings = load_settings(host=host, port=port, data_dir=data_dir)
     configure_logging(settings)
     run_up(settings, workers, lambda url: announce(output, url))
