@@ -76,6 +76,7 @@ INPUTS: Final[dict[str, Structure]] = {
         "stateMachineArn", stateMachineArn=ARN, nextToken=PAGE_TOKEN, maxResults=PAGE_SIZE
     ),
     "ListStateMachines": structure(maxResults=PAGE_SIZE, nextToken=PAGE_TOKEN),
+    "ListTagsForResource": structure("resourceArn", resourceArn=ARN),
     "RedriveExecution": structure("executionArn", executionArn=ARN, clientToken=Text(1, 64, "[!-~]+")),
     "SendTaskFailure": structure("taskToken", taskToken=TASK_TOKEN, error=ERROR, cause=CAUSE),
     "SendTaskHeartbeat": structure("taskToken", taskToken=TASK_TOKEN),

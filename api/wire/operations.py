@@ -182,6 +182,21 @@ def _no_tags(input: Input) -> None:
         raise refusals.invalid("Tags are not supported: leave out 'tags'")
 
 
+async def list_tags_for_resource(services: Services, request: Request, input: Input) -> Answer:
+    """No resource has tags, since none are taken; Terraform asks nevertheless."""
+    arn = input["resourceArn"]
+    try:
+        if checks.any_arn(arn).kind == checks.ACTIVITY:
+            await services.activities.describe(arn)
+        else:
+            await services.state_machines.describe(arn)
+    except ServiceError as error:
+        if error.code in (ErrorCode.ACTIVITY_DOES_NOT_EXIST, ErrorCode.STATE_MACHINE_DOES_NOT_EXIST):
+            raise refusals.no_such_resource(arn) from None
+        raise
+    return {"tags": []}
+
+
 async def create_activity(services: Services, request: Request, input: Input) -> Answer:
     _no_tags(input)
     record = await services.activities.create(request.context, input["name"])
@@ -240,6 +255,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "ListExecutions": list_executions,
     "ListStateMachineVersions": list_state_machine_versions,
     "ListStateMachines": list_state_machines,
+    "ListTagsForResource": list_tags_for_resource,
     "RedriveExecution": redrive_execution,
     "SendTaskFailure": send_task_failure,
     "SendTaskHeartbeat": send_task_heartbeat,
@@ -260,7 +276,6 @@ NOT_SERVED: Final = frozenset(
         "DescribeStateMachineAlias",
         "ListMapRuns",
         "ListStateMachineAliases",
-        "ListTagsForResource",
         "PublishStateMachineVersion",
         "StartSyncExecution",
         "TagResource",

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import re
+
 from stepwell.engine import limits
 from stepwell.engine.asl import source
 from stepwell.engine.asl.diagnostics import DefinitionError
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.ids import StatesArn, parse_arn, valid_name
-from stepwell.engine.jsontypes import MAX_DEPTH, Document, Json
+from stepwell.engine.jsontypes import MAX_DEPTH, Document
 from stepwell.engine.service import refusals
 from stepwell.engine.service.refusals import ValidationReason
+
+_CLIENT_TOKEN = re.compile(r"[!-~]{1,64}")
 
 MACHINE = "stateMachine"
 EXECUTION = "execution"
 ACTIVITY = "activity"
 
 
-def arn_of(text: str, kind: str) -> StatesArn:
-    """The ARN, which must be one of this kind."""
+def any_arn(text: str) -> StatesArn:
+    """The ARN of a resource of Step Functions."""
     if not text.startswith("arn:"):
         raise refusals.invalid_arn(f"Invalid ARN prefix: {text}")
     arn = parse_arn(text)
-    if arn is None:
+    if arn is None or "\x00" in text:
         raise refusals.invalid_arn(f"Malformed ARN: {text}")
+    return arn
+
+
+def arn_of(text: str, kind: str) -> StatesArn:
+    """The ARN, which must be one of this kind."""
+    arn = any_arn(text)
     if arn.kind != kind:
         raise refusals.invalid_arn(f"Resource type not valid in this context: {arn.kind}")
     return arn
@@ -48,6 +58,20 @@ def no_nul(text: str | None, member: str) -> str | None:
     if text is not None and "\x00" in text:
         raise refusals.invalid(f"'{member}' holds the character U+0000, which is not accepted", pointer=f"/{member}")
     return text
+
+
+def client_token(token: str | None) -> None:
+    """Refuse a client token that is not of the API's form: 1 to 64 visible ASCII characters."""
+    if token is not None and not _CLIENT_TOKEN.fullmatch(token):
+        raise refusals.invalid("A client token has 1 to 64 visible ASCII characters", pointer="/clientToken")
+
+
+def error_and_cause(error: str | None, cause: str | None) -> None:
+    """Refuse an error name or cause that is longer than the API takes."""
+    for member, text, most in (("error", error, limits.MAX_ERROR_LENGTH), ("cause", cause, limits.MAX_CAUSE_LENGTH)):
+        if text is not None and len(text) > most:
+            rule = f"have length less than or equal to {most}"
+            raise refusals.constraints_broken([refusals.constraint(member, f"'{text[:64]}...'", rule)])
 
 
 def size_fault(raw: bytes, member: str) -> str | None:
@@ -97,20 +121,3 @@ def _parser_words(raw: bytes, fallback: str) -> str:
         source.explain(raw, fallback)
     except DefinitionError as error:
         return error.diagnostics[0].message.split("\n at [", 1)[0]
-
-
-def json_type_name(value: Json) -> str:
-    """What JSON calls the type of a value."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return "string"
-        case dict():
-            return "object"
-        case _:
-            return "array"

@@ -34,6 +34,8 @@ from stepwell.engine.service.redriving import Redrivability, redrivability
 from stepwell.engine.service.state_machines import StateMachines
 
 _MAX_HISTORY_POSITION_DIGITS = 9
+_MAX_HISTORY_PAGE_BYTES = 4 * 1_048_576
+"""A page of history ends early rather than hold more data than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ class Executions:
         if found is None:
             raise refusals.execution_does_not_exist(shown)
         events, last = found
+        events = _within_bytes(events)
         next: str | None = None
         if events:
             edge = events[-1][0]
@@ -195,6 +198,7 @@ class Executions:
         self, id: ExecutionId, shown: str, *, error: str | None = None, cause: str | None = None
     ) -> int:
         """Stop the execution with this key."""
+        checks.error_and_cause(error, cause)
         answer = await self._runtime.stop(id, error, cause)
         if answer.outcome is CommandOutcome.NOT_FOUND:
             raise refusals.execution_does_not_exist(shown)
@@ -213,6 +217,7 @@ class Executions:
         The rules of time and size are checked here; the runtime decides on the status, so that of two redrives one wins
         and a repeated client token is answered as before.
         """
+        checks.client_token(client_token)
         view = await self.by_id(id, shown, data=False)
         verdict = redrivability(view, self._clock.now_ms())
         if verdict.final and verdict.reason is not None:
@@ -237,6 +242,17 @@ def _input_document(input: bytes | None) -> Document:
         return checks.document_of(input)
     except JsonTextError as error:
         raise refusals.invalid_input(str(error)) from None
+
+
+def _within_bytes(events: Sequence[tuple[int, HistoryEvent]]) -> Sequence[tuple[int, HistoryEvent]]:
+    """The first events of a page that together are not too long for one answer; at least one."""
+    size = 0
+    for index, (_, event) in enumerate(events):
+        if event.payload is not None:
+            size += len(memoryview(event.payload))
+        if size > _MAX_HISTORY_PAGE_BYTES and index:
+            return events[:index]
+    return events
 
 
 def _event_id(position: str | None) -> int:

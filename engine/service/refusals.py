@@ -23,6 +23,7 @@ class ErrorCode(StrEnum):
     EXECUTION_NOT_REDRIVABLE = "ExecutionNotRedrivable"
     INVALID_ARN = "InvalidArn"
     INVALID_DEFINITION = "InvalidDefinition"
+    INVALID_ENCRYPTION_CONFIGURATION = "InvalidEncryptionConfiguration"
     INVALID_EXECUTION_INPUT = "InvalidExecutionInput"
     INVALID_LOGGING_CONFIGURATION = "InvalidLoggingConfiguration"
     INVALID_NAME = "InvalidName"
@@ -166,6 +167,10 @@ def task_does_not_exist() -> ServiceError:
 
 def task_timed_out() -> ServiceError:
     return ServiceError(ErrorCode.TASK_TIMED_OUT, "Task Timed Out: 'Provided task does not exist anymore'")
+
+
+def no_such_resource(arn: str) -> ServiceError:
+    return ServiceError(ErrorCode.RESOURCE_NOT_FOUND, f"Resource not found: '{arn}'", resource_name=arn)
 
 
 def not_found(kind: str, name: str) -> ServiceError:

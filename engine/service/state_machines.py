@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stepwell.engine import limits
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic
 from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.asl.validate import validate
@@ -63,7 +62,7 @@ class StateMachines:
         checks.no_nul(description, "description")
         config = config or MachineConfig()
         self._check_type(type)
-        logging = _logging_text(config.logging)
+        logging, encryption = _logging_text(config.logging), _encryption_text(config.encryption)
         await self._check_definition(definition, type)
         now = self._clock.now_ms()
         record = MachineRecord(
@@ -79,7 +78,7 @@ class StateMachines:
             updated_at=now,
             logging=logging,
             tracing=_text(config.tracing),
-            encryption=_text(config.encryption),
+            encryption=encryption,
             description=description,
         )
         created = await self._store.create(record)
@@ -111,7 +110,7 @@ class StateMachines:
                 "Either the definition, the role ARN, the LoggingConfiguration, or the TracingConfiguration must be"
                 " specified",
             )
-        logging = _logging_text(config.logging)
+        logging, encryption = _logging_text(config.logging), _encryption_text(config.encryption)
         existing = await self.describe(arn)
         if definition is not None:
             await self._check_definition(definition, existing.type)
@@ -121,7 +120,7 @@ class StateMachines:
             role_arn=role_arn,
             logging=logging,
             tracing=_text(config.tracing),
-            encryption=_text(config.encryption),
+            encryption=encryption,
             revision_id=str(Entropy(self._seeds.seed()).uuid4()),
             now=self._clock.now_ms(),
         )
@@ -161,7 +160,7 @@ class StateMachines:
         changed = MachineConfig(
             logging=_changed(existing.logging, _logging_text(wanted.logging), wanted.logging),
             tracing=_changed(existing.tracing, _text(wanted.tracing), wanted.tracing),
-            encryption=_changed(existing.encryption, _text(wanted.encryption), wanted.encryption),
+            encryption=_changed(existing.encryption, _encryption_text(wanted.encryption), wanted.encryption),
         )
         new_definition = definition if definition != existing.definition else None
         new_role = role_arn if role_arn != existing.role_arn else None
@@ -275,6 +274,16 @@ def _logging_text(value: Json) -> str | None:
     return _text(value)
 
 
+def _encryption_text(value: Json) -> str | None:
+    if isinstance(value, dict) and value.get("type") != "AWS_OWNED_KEY":
+        raise ServiceError(
+            ErrorCode.INVALID_ENCRYPTION_CONFIGURATION,
+            "Invalid Encryption Configuration: only the type AWS_OWNED_KEY is supported",
+            pointer="/encryptionConfiguration",
+        )
+    return _text(value)
+
+
 def _changed(stored: str | None, wanted: str | None, value: Json) -> Json:
     return None if wanted is None or wanted == stored else value
 
@@ -287,8 +296,3 @@ def _same_machine(one: MachineRecord, other: MachineRecord) -> bool:
         and config_of(one.tracing, DEFAULT_TRACING) == config_of(other.tracing, DEFAULT_TRACING)
         and config_of(one.encryption, DEFAULT_ENCRYPTION) == config_of(other.encryption, DEFAULT_ENCRYPTION)
     )
-
-
-def definition_too_long(definition: str) -> bool:
-    """Whether a definition is longer than the API takes."""
-    return len(definition) > limits.MAX_DEFINITION_BYTES

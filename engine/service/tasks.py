@@ -5,12 +5,21 @@ It must not know HTTP. A task token is an authority: it never appears in a messa
 
 from __future__ import annotations
 
+import re
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
 from stepwell.engine import limits
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.ids import TaskToken, parse_task_token
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome, WorkerReport
 from stepwell.engine.ports import Runtime, TaskAnswer
 from stepwell.engine.service import checks, refusals
+
+_KEY: Final = re.compile(r"[0-9a-f]{32}")
+_TASKS: Final = 2**31
 
 
 class Tasks:
@@ -32,6 +41,7 @@ class Tasks:
 
     async def fail(self, token: str, error: str | None = None, cause: str | None = None) -> None:
         """A task has failed (SendTaskFailure)."""
+        checks.error_and_cause(error, cause)
         _settle(await self._runtime.fail_task(_token(token), error, cause))
 
     async def heartbeat(self, token: str) -> None:
@@ -40,15 +50,41 @@ class Tasks:
 
     async def claim(self, claim: Claim) -> ClaimAnswer:
         """A worker asks for the right to run a task."""
+        _check_task(claim.execution, claim.task)
+        _check_incarnation(claim.worker)
+        checks.no_nul(claim.name, "name")
         return await self._runtime.claim(claim)
 
     async def report_outcome(self, outcome: Outcome) -> TaskAnswer:
         """A worker reports how a claimed task ended."""
+        _check_task(outcome.execution, outcome.task)
+        if outcome.output is not msgspec.UNSET:
+            try:
+                checks.document_of(bytes(outcome.output))
+            except JsonTextError as error:
+                raise refusals.invalid_output(str(error)) from None
         return await self._runtime.report_outcome(outcome)
 
     async def report_worker(self, report: WorkerReport) -> None:
         """A worker process is alive."""
+        _check_incarnation(report.worker)
+        for text in (report.host, *report.queues, *report.running):
+            checks.no_nul(text, "report")
         await self._runtime.report_worker(report)
+
+
+def _check_task(execution: str, task: int) -> None:
+    if not _KEY.fullmatch(execution):
+        raise refusals.invalid("'execution' must be a key of 32 hexadecimal digits", pointer="/execution")
+    if not 0 <= task < _TASKS:
+        raise refusals.invalid("'task' is no number of a task", pointer="/task")
+
+
+def _check_incarnation(worker: str) -> None:
+    try:
+        UUID(worker)
+    except ValueError:
+        raise refusals.invalid("'worker' must be the UUID of a worker process", pointer="/worker") from None
 
 
 def _token(text: str) -> TaskToken:

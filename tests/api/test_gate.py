@@ -110,25 +110,17 @@ async def test_a_changed_body_breaks_the_signature(stack: Stack) -> None:
     assert await send("/v1/executions/m:x%20y", b"", b"", "GET") == 404
 
 
-@pytest.mark.parametrize("chunked", (False, True))
-async def test_a_body_that_is_too_long_is_refused_while_it_is_read(stack: Stack, chunked: bool) -> None:
-    taken = 0
-
-    async def endless() -> Any:
-        nonlocal taken
-        while True:
-            taken += 1000
-            yield b"x" * 1000
-
-    content: Any = endless() if chunked else b"x" * 10_001
+async def test_a_body_that_is_announced_as_too_long_is_refused(stack: Stack) -> None:
     async with stack.client(app=stack.app(ApiSettings(max_body_bytes=10_000))) as rest:
-        if chunked:
-            with served(stack.app(ApiSettings(max_body_bytes=10_000))) as url, httpx.Client() as client:
-                answer = client.post(f"{url}/v1/tasks/success", content=(b"x" * 1000 for _ in range(20)))
-        else:
-            answer = await rest.post("/v1/tasks/success", content=content)
-            wire = await rest.post("/", content=b"x" * 10_001, headers=LIST)
-            assert (wire.status_code, wire.json()["__type"].rsplit("#")[-1]) == (413, "RequestEntityTooLargeException")
+        answer = await rest.post("/v1/tasks/success", content=b"x" * 10_001)
+        wire = await rest.post("/", content=b"x" * 10_001, headers=LIST)
+    assert (answer.status_code, answer.json()["code"]) == (413, "RequestEntityTooLargeException")
+    assert (wire.status_code, wire.json()["__type"].rsplit("#")[-1]) == (413, "RequestEntityTooLargeException")
+
+
+def test_a_chunked_body_is_refused_while_it_is_read(stack: Stack) -> None:
+    with served(stack.app(ApiSettings(max_body_bytes=10_000))) as url, httpx.Client() as client:
+        answer = client.post(f"{url}/v1/tasks/success", content=(b"x" * 1000 for _ in range(20)))
     assert (answer.status_code, answer.json()["code"]) == (413, "RequestEntityTooLargeException")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import msgspec
 import pytest
 
 from stepwell.engine.messages import Claim, Outcome, WorkerReport
@@ -270,20 +271,44 @@ async def test_a_failed_task_fails_its_execution(rest: httpx.AsyncClient) -> Non
     assert (await rest.get(f"/v1/executions/{id}")).json()["error"] == "E"
 
 
+WORKER = "7d4f2a52-27cc-4f5c-8f6f-6f0d8f0a3c11"
+
+
 async def test_workers_claim_report_and_live(stack: Stack, rest: httpx.AsyncClient) -> None:
-    claim = {"execution": "0" * 32, "task": 1, "key": "k", "worker": "w"}
+    claim = {"execution": "0" * 32, "task": 1, "key": "k", "worker": WORKER}
     assert (await rest.post("/v1/workers/claim", json=claim)).json() == {"granted": True}
     outcome = {"execution": "0" * 32, "task": 1, "key": "k", "output": {"a": 1}}
     assert (await rest.post("/v1/workers/outcome", json=outcome)).json() == {"answer": "ACCEPTED"}
-    report = {"worker": "w", "host": "h", "pid": 1}
+    report = {"worker": WORKER, "host": "h", "pid": 1}
     assert (await rest.post("/v1/workers/report", json=report)).status_code == 204
     assert [type(each[0]) for each in (stack.runtime.claims, stack.runtime.outcomes, stack.runtime.reports)] == [
         Claim,
         Outcome,
         WorkerReport,
     ]
-    assert json.loads(bytes(stack.runtime.outcomes[0].output or b"")) == {"a": 1}
-    problem(await rest.post("/v1/workers/claim", json={"task": 1}), 400, "ValidationException")
+    output = stack.runtime.outcomes[0].output
+    assert isinstance(output, msgspec.Raw)
+    assert json.loads(bytes(output)) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    (
+        ("claim", {"execution": "0" * 31}),
+        ("claim", {"execution": "z" * 32}),
+        ("claim", {"task": -1}),
+        ("claim", {"task": 2**31}),
+        ("claim", {"worker": "w"}),
+        ("claim", {"worker": None}),
+        ("outcome", {"execution": "x"}),
+        ("report", {"worker": "w", "host": "h", "pid": 1}),
+    ),
+)
+async def test_a_malformed_message_of_a_worker_is_refused(
+    rest: httpx.AsyncClient, path: str, change: dict[str, Any]
+) -> None:
+    message = {"execution": "0" * 32, "task": 1, "key": "k", "worker": WORKER, **change}
+    problem(await rest.post(f"/v1/workers/{path}", json=message), 400, "ValidationException")
 
 
 # -------------------------------------------------------------------------------------- dead letters and the registries

@@ -56,8 +56,8 @@ REFUSALS = [
         "StartExecution",
         {"stateMachineArn": MACHINE, "input": "not json"},
         "InvalidExecutionInput",
-        "Invalid State Machine Execution Input: 'Unrecognized token 'not': was expecting (JSON String, Number, Array,"
-        " Object or token 'null', 'true' or 'false')'",
+        ("Invalid State Machine Execution Input: 'Unrecognized token 'not': was expecting (JSON String, Number, Array,"
+        " Object or token 'null', 'true' or 'false')'"),
     ),
     ("StartExecution", {"stateMachineArn": MACHINE, "input": ""}, "InvalidExecutionInput", "Invalid State Machine Execution Input: 'Invalid execution input.'"),
     (
@@ -95,8 +95,8 @@ REFUSALS = [
         "CreateStateMachine",
         {"name": "", "definition": PASS},
         "ValidationException",
-        "2 validation errors detected: Value null at 'roleArn' failed to satisfy constraint: Member must not be null;"
-        " Value '' at 'name' failed to satisfy constraint: Member must have length greater than or equal to 1",
+        ("2 validation errors detected: Value null at 'roleArn' failed to satisfy constraint: Member must not be null;"
+        " Value '' at 'name' failed to satisfy constraint: Member must have length greater than or equal to 1"),
     ),
     ("DescribeExecution", {"executionArn": 7}, "SerializationException", "NUMBER_VALUE can not be converted to a String"),
     ("ListStateMachines", {"maxResults": True}, "SerializationException", "TRUE_VALUE can not be converted to a Integer"),

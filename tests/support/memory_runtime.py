@@ -19,6 +19,7 @@ from stepwell.engine.errors import StoreUnavailableError
 from stepwell.engine.ids import ExecutionId, TaskToken, execution_arn, execution_id, shard_of, task_token
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine import events
+from stepwell.engine.machine.chunks import Chunk, encode
 from stepwell.engine.machine.commands import Finish, ScheduleTask, Status
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
 from stepwell.engine.machine.transition import transition
@@ -35,7 +36,6 @@ from stepwell.engine.ports import (
     StartRequest,
     TaskAnswer,
 )
-from stepwell.engine.machine.chunks import Chunk, encode
 from stepwell.engine.store.memory import MemoryDatabase
 
 
@@ -196,8 +196,14 @@ class MemoryRuntime:
         now = self.clock.now_ms()
         step = transition(execution.machine, execution.state, event, now, Entropy(self.seeds.seed()))
         state = execution.state = step.state
+        made, commands = step.events, step.commands
+        first = step.first_event
+        while step.more:
+            step = transition(execution.machine, state, events.Continued(), now, Entropy(self.seeds.seed()))
+            state = execution.state = step.state
+            made, commands = made + step.events, commands + step.commands
         letter = None
-        for command in step.commands:
+        for command in commands:
             if isinstance(command, ScheduleTask):
                 execution.tasks[command.task] = command.secret
                 if command.resource.kind is TargetKind.ACTIVITY:
@@ -217,9 +223,9 @@ class MemoryRuntime:
             new=new,
             status=state.status,
             stopped_at=execution.stopped_at,
-            first_event=step.first_event,
+            first_event=first,
             last_event=state.next_event - 1,
-            chunk=encode(Chunk(step.first_event, step.events, None, [])),
+            chunk=encode(Chunk(first, made, None, [])),
             full_snapshot=False,
             redrive_count=state.redrive_count,
             redriven_at=state.redriven_at or None,
