@@ -81,18 +81,26 @@ class Request:
 
     async def while_connected(self, work: Awaitable[T]) -> T:
         """Await something long, but give it up when the client goes away. Raises `ClientGoneError`."""
-        task = asyncio.ensure_future(work)
+        me = asyncio.current_task()
+        assert me is not None
+        left = False
+
+        def leave(_: asyncio.Future[None]) -> None:
+            nonlocal left
+            left = True
+            me.cancel()
+
         gone = asyncio.ensure_future(self._gone())
+        gone.add_done_callback(leave)
         try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise ClientGoneError
-            return task.result()
+            return await work
+        except asyncio.CancelledError:
+            if left and me.uncancel() == 0:
+                raise ClientGoneError from None
+            raise
         finally:
-            for future in (task, gone):
-                if not future.done():
-                    future.cancel()
-            await asyncio.gather(task, gone, return_exceptions=True)
+            gone.remove_done_callback(leave)
+            gone.cancel()
 
     async def _gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

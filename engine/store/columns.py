@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from stepwell.engine.ids import as_uuid
+from asyncpg.pgproto import pgproto
+
 from stepwell.engine.ports import CommitEntry
 from stepwell.engine.store.codes import STATUS_CODES, TARGET_CODES, TIMER_CODES, bucket_of
 
@@ -35,7 +36,7 @@ class Columns:
             self._add(entry)
 
     def _add(self, entry: CommitEntry) -> None:
-        id = as_uuid(entry.id)
+        id = pgproto.UUID(entry.id)  # the driver reads its own kind several times as fast
         self.shards.add(entry.shard)
         status = STATUS_CODES[entry.status]
         new = entry.new
