@@ -632,7 +632,8 @@ class RuntimeStore(Protocol):
     async def chunks_with(self, id: ExecutionId, events: Sequence[int]) -> Sequence[bytes]:
         """The chunks that hold these history events."""
 
-    async def open_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]: ...
+    async def open_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
+        """Tasks without an outcome that nobody has started."""
 
     async def timers_due(self, shards: Sequence[int], until: int, limit: int) -> Sequence[tuple[ExecutionId, int, int]]:
         """(execution, timer, due_at) of timers due before `until`, soonest first."""

@@ -99,14 +99,7 @@ class Committer:
         try:
             written = await self._store.commit(self._node, [entry for entry, _ in batch])
         except BadBatchError as error:
-            self._metrics.count(COMMITS, "refused")
-            if len(batch) == 1:
-                log.error("a step cannot be written", extra={"execution": batch[0][0].id.hex(), "reason": str(error)})
-                self._tell(batch[0][1], Fate.POISON, str(error))
-                return
-            half = len(batch) // 2
-            await self._commit(batch[:half])
-            await self._commit(batch[half:])
+            await self._refused(batch, str(error))
             return
         except StoreUnavailableError as error:
             self._metrics.count(COMMITS, "unknown")
@@ -114,12 +107,27 @@ class Committer:
             for _, told in batch:
                 self._tell(told, Fate.UNKNOWN, str(error))
             return
+        except Exception as error:  # a bug must not end the commits of all others
+            log.error("a batch cannot be written", exc_info=error)
+            await self._refused(batch, f"The step cannot be written: {type(error).__name__}.")
+            return
         reach("after_commit")
         self._metrics.count(COMMITS, "committed")
         self._metrics.count(COMMIT_ENTRIES, by=len(written))
         self._metrics.observe(COMMIT_SECONDS, self._clock.monotonic() - began)
         for entry, told in batch:
             self._tell(told, Fate.COMMITTED if entry.id in written else Fate.VOID, "")
+
+    async def _refused(self, batch: Sequence[tuple[CommitEntry, Told]], reason: str) -> None:
+        """Find the culprit; the others are written."""
+        self._metrics.count(COMMITS, "refused")
+        if len(batch) == 1:
+            log.error("a step cannot be written", extra={"execution": batch[0][0].id.hex(), "reason": reason})
+            self._tell(batch[0][1], Fate.POISON, reason)
+            return
+        half = len(batch) // 2
+        await self._commit(batch[:half])
+        await self._commit(batch[half:])
 
     @staticmethod
     def _tell(told: Told, fate: Fate, reason: str) -> None:

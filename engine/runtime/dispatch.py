@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, Protocol
 
 from stepwell.engine import ids
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 MAX_DELIVERIES: Final = 5
 RETRY_SECONDS: Final = (0.2, 0.5, 1, 2, 5, 10)
+READ_AT_ONCE: Final = 16
+OVERDUE_MS: Final = {False: 20_000, True: 60_000}
+"""How long a task may wait before it is dispatched once more, by whether it lies in a broker; each time twice as long."""
 
 
 class Targets(Protocol):
@@ -57,6 +60,8 @@ class Dispatcher:
         self._now = now
         self._running: dict[tuple[ExecutionId, int], asyncio.Task[None]] = {}
         self._sent: list[tuple[ExecutionId, int]] = []
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
+        self._seen: dict[tuple[ExecutionId, int], tuple[int, int]] = {}
         self.activity_ready = asyncio.Event()
         """Set whenever an activity task becomes ready; pollers wait on it."""
 
@@ -99,45 +104,81 @@ class Dispatcher:
         if running is not None:
             running.cancel()
 
-    async def again(self, row: OpenTaskRow, delivery: int) -> None:
-        """Dispatch a task that was found open in the store."""
+    def again(self, row: OpenTaskRow, delivery: int) -> None:
+        """Dispatch a task that was found open in the store, unless that is under way."""
         if row.kind is TargetKind.ACTIVITY:
             self.activity_ready.set()
+        elif not self._under_way(row):
+            self._spawn((row.execution, row.task), self._perform_again(row, delivery))
+
+    def _under_way(self, row: OpenTaskRow) -> bool:
+        running = self._running.get((row.execution, row.task))
+        return running is not None and not running.done()
+
+    def overdue(self, rows: Sequence[OpenTaskRow]) -> None:
+        """Dispatch what nobody has started for long: the effects of a commit that was never answered, a message the broker
+        lost. `rows` are all tasks that wait; a second copy of a claimed task is refused, so one too many does no harm.
+        """
+        now = self._now()
+        seen, self._seen = self._seen, {}
+        for row in rows:
+            key = (row.execution, row.task)
+            since, times = seen.get(key, (now, 0))
+            patience = OVERDUE_MS[row.kind is TargetKind.CELERY] * 2 ** min(times, 6)
+            if not self._under_way(row) and now - since >= patience:
+                log.warning("a task that nobody started is sent again", extra={"execution": row.execution.hex()})
+                self.again(row, row.delivery + 1)
+                since, times = now, times + 1
+            self._seen[key] = (since, times)
+
+    async def _perform_again(self, row: OpenTaskRow, delivery: int) -> None:
+        pause = 0.1
+        while self._may_act():
+            try:
+                async with self._reading:
+                    request = await self._request_of(row, delivery)
+            except StoreUnavailableError:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            if request is not None:
+                self._metrics.count(TASKS_SENT, request.resource.kind)
+                await self._perform(request)
             return
-        if (row.execution, row.task) in self._running:
-            return
+
+    async def _request_of(self, row: OpenTaskRow, delivery: int) -> TaskRequest | None:
         stored = await self._store.load(row.execution)
         if stored is None:
-            return
+            return None
         history = History()
         for data in await self._store.chunks_with(row.execution, [row.scheduled_event]):
             history.add(chunks.decode(data))
         resource = parse_resource(row.resource)
         assert resource is not None, "a resource that was stored was parsed before"
-        self._launch(
-            TaskRequest(
-                execution=row.execution,
-                execution_arn=stored.arn,
-                machine_name=stored.machine_name,
-                task=row.task,
-                state=row.state,
-                attempt=row.attempt,
-                delivery=delivery,
-                resource=resource,
-                payload=history.payload(row.scheduled_event),
-                idempotency_key=ids.idempotency_key(row.execution, row.entry, row.attempt),
-                step_id=ids.step_id(row.execution, row.entry),
-                claim_key=ids.claim_key(row.secret) if row.secret else "",
-                timeout_seconds=row.timeout_seconds,
-                heartbeat_seconds=row.heartbeat_seconds,
-                traceparent=stored.trace_header,
-            )
+        return TaskRequest(
+            execution=row.execution,
+            execution_arn=stored.arn,
+            machine_name=stored.machine_name,
+            task=row.task,
+            state=row.state,
+            attempt=row.attempt,
+            delivery=delivery,
+            resource=resource,
+            payload=history.payload(row.scheduled_event),
+            idempotency_key=ids.idempotency_key(row.execution, row.entry, row.attempt),
+            step_id=ids.step_id(row.execution, row.entry),
+            claim_key=ids.claim_key(row.secret) if row.secret else "",
+            timeout_seconds=row.timeout_seconds,
+            heartbeat_seconds=row.heartbeat_seconds,
+            traceparent=stored.trace_header,
         )
 
     def _launch(self, request: TaskRequest) -> None:
         self._metrics.count(TASKS_SENT, request.resource.kind)
-        key = (request.execution, request.task)
-        task = asyncio.create_task(self._perform(request))
+        self._spawn((request.execution, request.task), self._perform(request))
+
+    def _spawn(self, key: tuple[ExecutionId, int], work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         self._running[key] = task
         task.add_done_callback(lambda _: self._running.pop(key, None) if self._running.get(key) is task else None)
 

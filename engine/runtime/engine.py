@@ -23,7 +23,6 @@ from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Finish, ScheduleTask, StartTimer, TimerKind
 from stepwell.engine.ports import (
     MachineStore,
-    OpenTaskRow,
     RuntimeStore,
 )
 from stepwell.engine.runtime.commit import Committer
@@ -39,8 +38,6 @@ log = logging.getLogger(__name__)
 BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """Beyond this much waiting to be committed, new work is refused with 503 until it has drained."""
 MACHINES_CACHED: Final = 2_000
-RESUMED_AT_ONCE: Final = 16
-"""Open tasks read back at once when shards are taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +83,8 @@ class Engine(Effects):
         self._waiting: dict[ExecutionId, list[asyncio.Future[bool]]] = {}
         self._inbox_wake = asyncio.Event()
         self._inbox_seen: set[int] = set()
+        self._unsure: set[int] = set()
+        self._unsure_wake = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
         self.committer = Committer(store, options.node, clock, metrics)
         self.executor = Executor(
@@ -110,6 +109,7 @@ class Engine(Effects):
         self._background = [
             asyncio.create_task(self._poll_inbox(), name="inbox"),
             asyncio.create_task(self._rescue(), name="rescue"),
+            asyncio.create_task(self._resume(), name="resume"),
         ]
         if self._listen is not None:
             self._background.append(asyncio.create_task(self._hear(self._listen), name="listen"))
@@ -189,26 +189,33 @@ class Engine(Effects):
     async def _taken(self, shards: set[int]) -> None:
         """Shards are ours now: go on with what their last owner left, while the lease goes on being renewed."""
         self.executor.owned |= shards
-        self._background.append(asyncio.create_task(self._resume(shards), name="resume"))
+        self._unsure |= shards
+        self._unsure_wake.set()
 
-    async def _resume(self, shards: set[int]) -> None:
-        """Dispatch again what is not known to be running, arm timers, read the inbox; until it is done or the shards are lost."""
-        slots = asyncio.Semaphore(RESUMED_AT_ONCE)
+    def unsure(self, shard: int) -> None:
+        self._unsure.add(shard)
+        self._unsure_wake.set()
 
-        async def again(row: OpenTaskRow) -> None:
-            async with slots:
-                await self.dispatcher.again(row, row.delivery + 2)
+    def refused(self) -> None:
+        self._inbox_wake.set()
 
-        while shards := shards & self.executor.owned:
+    async def _resume(self) -> None:
+        """Find in the store what should follow commits that were not ours or not answered: tasks to dispatch, timers."""
+        while True:
+            await self._unsure_wake.wait()
+            self._unsure_wake.clear()
+            shards, self._unsure = self._unsure, set()
             try:
-                rows = await self._store.open_tasks(sorted(shards))
-                await asyncio.gather(*[again(row) for row in rows if not row.started])
+                for row in await self._store.open_tasks(sorted(shards & self.executor.owned)):
+                    if self.executor.owns(row.execution):
+                        self.dispatcher.again(row, row.delivery + 2)
                 await self.timers.scan_now()
-                self._inbox_wake.set()
-                return
             except StoreUnavailableError as error:
                 log.warning("shards cannot be taken up yet", extra={"reason": str(error)})
+                self._unsure |= shards
+                self._unsure_wake.set()
                 await asyncio.sleep(1)
+            self._inbox_wake.set()
 
     def _fire(self, id: ExecutionId, timer: int) -> None:
         if not self._may_act() or not self.executor.owns(id):
@@ -244,13 +251,16 @@ class Engine(Effects):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._inbox_wake.wait(), pause)
             self._inbox_wake.clear()
+            under_way = set(
+                self._inbox_seen
+            )  # what is being applied while we read may be gone, and must not be applied twice
             try:
                 rows = await self._store.inbox(sorted(self.executor.owned), 1000) if self.executor.owned else []
             except StoreUnavailableError as error:
                 log.warning("the inbox cannot be read", extra={"reason": str(error)})
                 pause = self._options.poll_most
                 continue
-            fresh = [row for row in rows if row.id not in self._inbox_seen]
+            fresh = [row for row in rows if row.id not in under_way]
             for row in fresh:
                 self._inbox_seen.add(row.id)
                 self._apply_inbox(row.execution, row.event, row.id)
@@ -274,7 +284,7 @@ class Engine(Effects):
             await asyncio.sleep(1)
 
     async def _rescue(self) -> None:
-        """Redeliver tasks whose worker died."""
+        """Redeliver tasks whose worker died, and those nobody started."""
         while True:
             await asyncio.sleep(5)
             self._background = [task for task in self._background if not task.done()]
@@ -289,18 +299,18 @@ class Engine(Effects):
         lost = await self._store.lost_tasks(sorted(self.executor.owned))
         again = [row for row in lost if row.delivery + 1 < MAX_DELIVERIES]
         for row in lost:
-            hot = self.executor.hot(row.execution)
-            if hot is not None:
-                hot.claims.pop(row.task, None)
             if row.delivery + 1 >= MAX_DELIVERIES:
                 self.executor.apply(row.execution, Work(undeliverable(row.task, row.delivery + 1), insistent=True))
         if again:
-            taken = await self._store.requeue_tasks([(row.execution, row.task, row.worker or "") for row in again])
+            taken = {(row.execution, row.task) for row in again}
+            with suppress(StoreUnavailableError):  # if nobody knows, send them all: a claim will tell
+                taken = await self._store.requeue_tasks([(row.execution, row.task, row.worker or "") for row in again])
             for row in again:
                 if (row.execution, row.task) not in taken:
                     continue
                 log.warning("a worker was lost; its task is sent again", extra={"execution": row.execution.hex()})
-                await self.dispatcher.again(row, row.delivery + 2)
+                self.dispatcher.again(row, row.delivery + 2)
+        self.dispatcher.overdue(await self._store.open_tasks(sorted(self.executor.owned)))
 
 
 def _heartbeat_seconds(hot: Hot, frame_id: int) -> int:

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 MAX_HOT: Final = 20_000
 """Idle executions kept in memory; beyond it the longest unused are dropped and read back when needed."""
 MAX_TRIES: Final = 100
+READ_TRIES: Final = 10
 SNAPSHOT_AFTER: Final = 64
 
 Machines = Callable[[int, int], Awaitable[StateMachine]]
@@ -59,6 +60,12 @@ class Effects:
     def timer_started(self, hot: Hot, command: StartTimer) -> None: ...
 
     def finished(self, hot: Hot, finish: Finish) -> None: ...
+
+    def refused(self) -> None:
+        """A step was void: perhaps because of something that waits in the inbox."""
+
+    def unsure(self, shard: int) -> None:
+        """Nobody knows whether a commit took effect, so what should follow it may have to be found in the store."""
 
 
 class Executor:
@@ -131,19 +138,25 @@ class Executor:
         self._loading[id] = [work]
         self._spawn(self._load(id))
 
-    def ask(self, id: ExecutionId, event: events.Event, *, insistent: bool = False) -> asyncio.Future[bool]:
+    def ask(self, id: ExecutionId, event: events.Event, *, worker: str | None = None) -> asyncio.Future[bool]:
         """As `apply`, with a future that tells whether the event changed anything, once that is durable."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.apply(id, Work(event, future=future, insistent=insistent))
+        self.apply(id, Work(event, future=future, worker=worker))
         return future
 
     async def read(self, id: ExecutionId) -> Hot | None:
-        """The execution in memory, read from the store if need be; None if there is none or another node owns it."""
-        hot = self._hot.get(id)
-        if hot is None and self.owns(id):
-            await asyncio.shield(self.ask(id, events.Continued()))
+        """The execution in memory, read from the store if need be; None if there is none.
+
+        While it is `busy` it is ahead of the store: what it does not have any more may be back if the commit fails.
+        """
+        for _ in range(READ_TRIES):
             hot = self._hot.get(id)
-        return hot
+            if hot is not None:
+                return hot
+            await asyncio.shield(self.ask(id, events.Continued()))
+            if id not in self._hot and await self._store.status(id) is None:
+                return None
+        raise StoreUnavailableError("The execution could not be read just now; ask again.")
 
     def drop_shards(self, shards: set[int]) -> None:
         """Forget everything of shards that are no longer ours."""
@@ -190,7 +203,11 @@ class Executor:
                     self._give_up(work, StepwellError(f"The execution cannot be read back: {type(error).__name__}."))
                 return
         works = self._loading.pop(id)
-        if hot is None or shard_of(id) not in self.owned:
+        if shard_of(id) not in self.owned:
+            for work in works:
+                self._give_up(work, NotOwnerError("Another node owns this execution now."))
+            return
+        if hot is None:
             for work in works:
                 self._settle(work, changed=False)
             return
@@ -297,12 +314,19 @@ class Executor:
             redrive_token=hot.redrive_token,
             inbox_gone=inbox,
         )
-        by_row = [work.event for work, _ in done if work.inbox is not None]
+        # Only what an outcome itself has closed is closed knowing of it: one that comes after a time-out in the same step has
+        # won nevertheless, and makes the step void.
+        by_row = [work.event for work, changed in done if work.inbox is not None and changed]
         ended = {event.task for event in by_row if isinstance(event, events.TaskSucceeded | events.TaskFailed)}
         claimed = {event.task for event in by_row if isinstance(event, events.TaskStarted)}
+        workers = {
+            work.event.task: work.worker
+            for work, changed in done
+            if changed and isinstance(work.event, events.TaskStarted)
+        }
         for command in commands:
             if not (isinstance(command, MarkTaskStarted) and command.task in claimed):  # its row says so already
-                _put(entry, command, hot, ended)
+                _put(entry, command, hot, ended, workers)
         return entry
 
     def _broken(self, hot: Hot, work: Work, done: list[tuple[Work, bool]], error: Exception) -> None:
@@ -316,7 +340,7 @@ class Executor:
                 self._give_up(other, StepwellError(f"The execution cannot be advanced: {type(error).__name__}."))
             return
         cause = f"The interpreter failed on this execution: {type(error).__name__}."
-        work = Work(events.Poisoned(cause), inbox=work.inbox, future=work.future)
+        work = Work(events.Poisoned(cause), inbox=work.inbox, future=work.future, insistent=True)
         for other in [work, *works]:
             self.apply(hot.id, other)
 
@@ -336,11 +360,13 @@ class Executor:
             for work, changed in done:
                 self._settle(work, changed=changed)
             if hot.state.status is not Status.RUNNING and not hot.works:
-                self._hot.pop(hot.id, None)
+                self._forget(hot)
             elif hot.works:
                 self._run(hot)
             return
-        self._hot.pop(hot.id, None)
+        self._forget(hot)
+        if fate is Fate.UNKNOWN:
+            self._effects.unsure(hot.shard)
         works = [work for work, _ in done] + list(hot.works)
         hot.works.clear()
         if entry.new is not None:
@@ -360,13 +386,23 @@ class Executor:
         self._again(hot, works, fate, why)
 
     def _again(self, hot: Hot, works: list[Work], fate: Fate, why: str) -> None:
-        """Read the execution back and apply again what must not be lost; its revision tells whether the commit happened."""
+        """Read the execution back and apply again what must not be lost; its revision tells whether the commit happened.
+
+        What comes from the inbox goes first: it is durable already, and may be why the step was void.
+        """
+        if fate is Fate.VOID:
+            works.sort(key=lambda work: work.inbox is None)
+            self._effects.refused()
+        loop = asyncio.get_running_loop()
         for work in works:
             work.tries += 1
-            if isinstance(work.event, events.Continued):
+            if isinstance(work.event, events.Continued) and work.future is None:
                 continue  # reading the execution back finds what is ready to go on
             if (work.insistent and work.tries < MAX_TRIES) or (fate is Fate.VOID and work.tries < 3):
-                self.apply(hot.id, work)
+                if work.tries < 3:
+                    self.apply(hot.id, work)
+                else:  # what stands in its way has to be read from the inbox first
+                    loop.call_later(min(0.01 * 1.5**work.tries, 1.0), self.apply, hot.id, work)
             else:
                 self._give_up(work, StoreUnavailableError(why or "The database could not be reached; ask again."))
         if hot.id not in self._loading and hot.id not in self._hot:
@@ -382,18 +418,20 @@ class Executor:
                 case StartTimer() if command.timer not in gone:
                     self._effects.timer_started(hot, command)
                 case CancelTask():
-                    hot.claims.pop(command.task, None)
                     self._effects.task_cancelled(hot, command.task)
-                case CloseTask():
-                    hot.claims.pop(command.task, None)
                 case Finish():
                     self._metrics.count(EXECUTIONS_ENDED, command.status)
                     self._effects.finished(hot, command)
                 case _:
                     pass
 
+    def _forget(self, hot: Hot) -> None:
+        """Drop it from memory, unless it was dropped before and read back since."""
+        if self._hot.get(hot.id) is hot:
+            del self._hot[hot.id]
+
     def _drop(self, hot: Hot, error: StepwellError) -> None:
-        self._hot.pop(hot.id, None)
+        self._forget(hot)
         for work in hot.works:
             self._give_up(work, error)
         hot.works.clear()
@@ -414,8 +452,11 @@ class Executor:
         task.add_done_callback(self._tasks.discard)
 
 
-def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int]) -> None:
-    """Write a command into the entry. What begins and ends within one step is not written at all."""
+def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], workers: dict[int, str | None]) -> None:
+    """Write a command into the entry. What begins and ends within one step is not written at all.
+
+    `ended` are tasks closed by an outcome that is durable already, `workers` who claims a task by this step.
+    """
     match command:
         case ScheduleTask():
             entry.tasks_new.append(
@@ -440,7 +481,7 @@ def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int]) -> Non
                 entry.tasks_closed.append((command.task, command.task in ended))
             entry.tasks_started = [item for item in entry.tasks_started if item[0] != command.task]
         case MarkTaskStarted():
-            entry.tasks_started.append((command.task, hot.claims.get(command.task)))
+            entry.tasks_started.append((command.task, workers.get(command.task)))
         case StartTimer():
             entry.timers_new.append((command.timer, command.due_at, command.kind, command.task))
         case CancelTimer():

@@ -22,7 +22,8 @@ from stepwell.engine.ports import RuntimeStore, StoredExecution
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """An event to apply. `inbox` is the row it came from, where another node wrote it down. `future` is told whether it changed anything, once that is durable.
+    """An event to apply. `inbox` is the row it came from, where another node wrote it down; `worker` who claims by it.
+    `future` is told whether it changed anything, once that is durable.
 
     `insistent` work (outcomes the engine itself has obtained) is applied again until its fate is known; the rest is given
     up with an error, or found again in the store.
@@ -30,6 +31,7 @@ class Work:
 
     event: Event
     inbox: int | None = None
+    worker: str | None = None
     insistent: bool = False
     future: asyncio.Future[bool] | None = None
     tries: int = 0
@@ -52,7 +54,6 @@ class Hot:
     last_now: int = 0
     unsnapped: int = 0
     """Frame records written since the last full snapshot."""
-    claims: dict[int, str] = field(default_factory=dict)
     heartbeats: dict[int, int] = field(default_factory=dict)
     schedules: dict[int, ScheduleTask] = field(default_factory=dict)
     redrive_token: str | None = None

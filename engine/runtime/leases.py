@@ -89,6 +89,8 @@ class Leases:
             except NotOwnerError:
                 self._lose(set(self.owned))
                 await self._register_again()
+            except Exception:  # whatever it was, a node that stopped renewing would be there without doing anything
+                log.exception("a round of the lease failed")
 
     async def _register_again(self) -> None:
         try:
@@ -100,9 +102,9 @@ class Leases:
 
     async def _round(self) -> None:
         """Renew, see who is alive, and take or give shards until the share is fair."""
-        was_valid = self.valid
         sent = self._clock.monotonic()
         self.nodes = await self._store.renew_node(self._node, self._ttl_ms)
+        was_valid = self.valid  # until this very moment: whatever was left undone meanwhile is done anew below
         self._renewed(sent)
         owned = set(await self._store.owned_shards(self._node))
         if not was_valid or self.owned - owned:

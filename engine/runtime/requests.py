@@ -377,10 +377,14 @@ class Requests:
 
     async def _open_task(self, id: ExecutionId, task: int) -> tuple[Hot | None, Frame | None, bool]:
         """The execution and the frame that waits for the task; and whether there is such an execution at all."""
-        hot = await self._executor.read(id)
-        if hot is None:
-            return None, None, await self._store.status(id) is not None
-        return hot, hot.state.tasks.get(task), True
+        while True:
+            hot = await self._executor.read(id)
+            if hot is None:
+                return None, None, False
+            frame = hot.state.tasks.get(task)
+            if frame is not None or not hot.busy:
+                return hot, frame, True
+            await self._executor.ask(id, events.Continued())  # what closed the task is not durable yet
 
     async def heartbeat(self, token: TaskToken) -> TaskAnswer:
         """See `ports.Runtime.heartbeat`."""
@@ -455,13 +459,9 @@ class Requests:
             return ClaimAnswer(False, "The task is closed.")
         if ids.claim_key(frame.task.secret) != claim.key:
             return ClaimAnswer(False, "The key does not belong to this task.")
-        holder = hot.claims.get(claim.task)
-        if holder == claim.worker:
-            return ClaimAnswer(True)
-        if holder is not None or frame.task.started:  # a redelivery, or claimed before we were the owner: the row knows
+        if frame.task.started:  # claimed before, perhaps by this very worker, or delivered again: the row knows
             return await self._claim_by_row(id, claim)
-        hot.claims[claim.task] = claim.worker
-        changed = await self._executor.ask(id, events.TaskStarted(claim.task, claim.name))
+        changed = await self._executor.ask(id, events.TaskStarted(claim.task, claim.name), worker=claim.worker)
         return ClaimAnswer(changed, None if changed else "The task is closed.")
 
     async def report_outcome(self, outcome: Outcome) -> TaskAnswer:

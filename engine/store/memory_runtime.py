@@ -203,7 +203,7 @@ class MemoryRuntimeStore:
         return [data for data in row.chunks if _holds(chunks.decode(data), events)]
 
     async def open_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
-        return self._tasks_of(shards)
+        return [row for row in self._tasks_of(shards) if not row.started]
 
     async def lost_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
         return [row for row in self._tasks_of(shards) if self._lost(self.tasks[row.execution, row.task])]
