@@ -244,9 +244,10 @@ class Requests:
         pause = self._poll_least
         while True:
             with self._engine.watching(id) as ended:
-                status = await self._store.status(id)
-                if status is not Status.RUNNING:
-                    return status is not None
+                if not self._runs_here(id):
+                    status = await self._store.status(id)
+                    if status is not Status.RUNNING:
+                        return status is not None
                 left = deadline - self._clock.monotonic()
                 if left <= 0:
                     return False
@@ -255,8 +256,14 @@ class Requests:
                     if answer is not None:
                         return answer.outcome == "ENDED"
                 with suppress(TimeoutError):
-                    return await asyncio.wait_for(asyncio.shield(ended), min(left, 5.0 if self._here(id) else pause))
+                    async with asyncio.timeout(min(left, 5.0 if self._here(id) else pause)):
+                        return await ended
                 pause = min(pause * 1.5, 1.0)
+
+    def _runs_here(self, id: ExecutionId) -> bool:
+        """Whether it runs in this node's memory, so that its end will be heard of and the store need not be asked."""
+        hot = self._executor.hot(id)
+        return hot is not None and hot.state.status is Status.RUNNING and self._here(id)
 
     # -- stop and redrive ------------------------------------------------------------------------------------------
 
