@@ -540,6 +540,8 @@ class CommitEntry:
     redrive_count: int
     redriven_at: int | None
     redrive_token: str | None = None
+    redriven: bool = False
+    """This step redrives the execution: its dead letters are answered by it."""
     tasks_new: list[NewTask] = field(default_factory=list)
     tasks_closed: list[tuple[int, bool]] = field(default_factory=list)
     tasks_started: list[tuple[int, str | None]] = field(default_factory=list)

@@ -250,6 +250,7 @@ class Executor:
         commands: list[Command] = []
         applied: list[chunks.AppliedEvent] = []
         done: list[tuple[Work, bool]] = []
+        ended: set[int] = set()
         more = False
         while hot.works and not more and len(written) < DEFAULT_SLICE.events:
             work = hot.works.popleft()
@@ -266,14 +267,21 @@ class Executor:
                 applied.append(chunks.AppliedEvent(work.event, now, seed, step.first_event))
                 written += step.events
                 commands += step.commands
+                if work.inbox is not None and isinstance(work.event, events.TaskSucceeded | events.TaskFailed):
+                    ended |= {one.task for one in step.commands if isinstance(one, CloseTask | CancelTask)}
             more = step.more
             done.append((work, changed))
         inbox = [work.inbox for work, _ in done if work.inbox is not None]
+        ended &= {
+            work.event.task
+            for work, _ in done
+            if work.inbox is not None and isinstance(work.event, events.TaskSucceeded | events.TaskFailed)
+        }
         if not applied and not inbox and new is None:
             for work, _ in done:
                 self._settle(work, changed=False)
             return
-        entry = self._entry(hot, new, first, written, commands, applied, done, inbox)
+        entry = self._entry(hot, new, first, written, commands, applied, done, inbox, ended)
         hot.busy = True
         if more:
             hot.works.appendleft(Work(events.Continued(), insistent=True))
@@ -289,7 +297,11 @@ class Executor:
         applied: list[chunks.AppliedEvent],
         done: list[tuple[Work, bool]],
         inbox: list[int],
+        ended: set[int],
     ) -> CommitEntry:
+        """`ended`: tasks closed by an outcome from the inbox, their own or a neighbour's, while their own came with it. Any
+        other reason to close them (a time-out, a stop) comes after their outcome, which has won: the step is void.
+        """
         state = hot.state
         delta = take_delta(state)
         hot.unsnapped += len(delta.frames) + 1
@@ -312,18 +324,10 @@ class Executor:
             redrive_count=state.redrive_count,
             redriven_at=state.redriven_at or None,
             redrive_token=hot.redrive_token,
+            redriven=any(changed and isinstance(work.event, events.Redriven) for work, changed in done),
             inbox_gone=inbox,
         )
-        # Only what an outcome itself has closed is closed knowing of it: one that comes after a time-out in the same step has
-        # won nevertheless, and makes the step void.
-        by_row = [work.event for work, changed in done if work.inbox is not None and changed]
-        ended = {event.task for event in by_row if isinstance(event, events.TaskSucceeded | events.TaskFailed)}
-        claimed = {event.task for event in by_row if isinstance(event, events.TaskStarted)}
-        workers = {
-            work.event.task: work.worker
-            for work, changed in done
-            if changed and isinstance(work.event, events.TaskStarted)
-        }
+        claimed, workers = _claims(done)
         for command in commands:
             if not (isinstance(command, MarkTaskStarted) and command.task in claimed):  # its row says so already
                 _put(entry, command, hot, ended, workers)
@@ -358,6 +362,8 @@ class Executor:
                 self._metrics.count(DEAD_LETTERS)
             self._carry_out(hot, commands)
             for work, changed in done:
+                if work.worker is not None and isinstance(work.event, events.TaskStarted):
+                    changed = changed and work.event.task in hot.state.tasks  # else it was closed in the same step
                 self._settle(work, changed=changed)
             if hot.state.status is not Status.RUNNING and not hot.works:
                 self._forget(hot)
@@ -391,7 +397,7 @@ class Executor:
         What comes from the inbox goes first: it is durable already, and may be why the step was void.
         """
         if fate is Fate.VOID:
-            works.sort(key=lambda work: work.inbox is None)
+            works.sort(key=lambda work: (work.inbox is None, work.inbox))
             self._effects.refused()
         loop = asyncio.get_running_loop()
         for work in works:
@@ -450,6 +456,18 @@ class Executor:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _claims(done: list[tuple[Work, bool]]) -> tuple[set[int], dict[int, str | None]]:
+    """Tasks that were claimed by a row, which says so already; and the workers that claim tasks by this step."""
+    claimed: set[int] = set()
+    workers: dict[int, str | None] = {}
+    for work, changed in done:
+        if changed and isinstance(work.event, events.TaskStarted):
+            if work.inbox is not None:
+                claimed.add(work.event.task)
+            workers[work.event.task] = work.worker
+    return claimed, workers
 
 
 def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], workers: dict[int, str | None]) -> None:

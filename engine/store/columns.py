@@ -1,7 +1,6 @@
 """Rows turned into columns: a batch of steps as the arrays that `queries/commit.sql` takes.
 
-One pass over the entries; the order of the fields of `COLUMNS` is the order of the statement's parameters. Empty columns
-cost next to nothing, so one statement serves every batch.
+One pass over the entries; their groups and types are those of `commit_statements.GROUPS`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from asyncpg.pgproto import pgproto
 
 from stepwell.engine.ports import CommitEntry
 from stepwell.engine.store.codes import STATUS_CODES, TARGET_CODES, TIMER_CODES, bucket_of
+from stepwell.engine.store.commit_statements import GROUPS, statement_for
 
 
 class Columns:
@@ -32,6 +32,7 @@ class Columns:
         self.timers_gone: list[tuple[object, ...]] = []
         self.inbox_gone: list[tuple[object, ...]] = []
         self.letters: list[tuple[object, ...]] = []
+        self.redriven: list[tuple[object, ...]] = []
         for entry in sorted(entries, key=_key):
             self._add(entry)
 
@@ -59,7 +60,7 @@ class Columns:
             self.tasks_new.append(
                 (
                     id, task.task, TARGET_CODES[task.kind], task.resource, task.scheduled_event, task.attempt, task.secret,
-                    task.state, task.entry, task.heartbeat_seconds, task.timeout_seconds,
+                    _text(task.state), task.entry, task.heartbeat_seconds, task.timeout_seconds,
                 )
             )  # fmt: skip
         for number, known in entry.tasks_closed:
@@ -75,21 +76,33 @@ class Columns:
         self.inbox_gone.extend((id, entry.shard, row) for row in entry.inbox_gone)
         letter = entry.dead_letter
         if letter is not None:
-            self.letters.append((letter.kind, id, letter.state, letter.attempt, letter.error, letter.cause))
+            self.letters.append(
+                (letter.kind, id, _text(letter.state), letter.attempt, _text(letter.error), _text(letter.cause))
+            )
+        if entry.redriven:
+            self.redriven.append((id,))
 
-    def arguments(self, node: UUID, now: int) -> list[Any]:
-        """The parameters of `commit.sql`, in order."""
-        return [
-            sorted(self.shards), node,
-            *_turn(self.closing, 4), *_turn(self.stepped, 10), *_turn(self.begun, 14), *_turn(self.chunks, 4),
-            now,
-            *_turn(self.tasks_new, 11), *_turn(self.tasks_closed, 2), *_turn(self.tasks_started, 3),
-            *_turn(self.timers_new, 5), *_turn(self.timers_gone, 2), *_turn(self.inbox_gone, 3), *_turn(self.letters, 6),
-        ]  # fmt: skip
+    def statement(self, node: UUID, now: int) -> tuple[str, list[Any]]:
+        """The statement that commits these rows, and its parameters in order."""
+        groups: dict[str, list[tuple[Any, ...]]] = {name: getattr(self, name) for name in GROUPS}
+        chosen = statement_for({name for name, rows in groups.items() if rows})
+        scalars: dict[str, object] = {"shards": sorted(self.shards), "node": node, "now": now}
+        arguments: list[Any] = []
+        for name in chosen.names:
+            if name in scalars:
+                arguments.append(scalars[name])
+            else:
+                arguments += _turn(groups[name], len(GROUPS[name]))
+        return chosen.text, arguments
 
 
 def _key(entry: CommitEntry) -> bytes:
     return entry.id
+
+
+def _text(text: str | None) -> str | None:
+    """Text that Postgres can keep: U+0000, which it cannot, is shown as the replacement character."""
+    return text.replace("\x00", "\ufffd") if text is not None else None
 
 
 def _turn(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:

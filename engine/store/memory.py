@@ -96,6 +96,10 @@ class MemoryDatabase:
         if entry.full_snapshot:
             row.snapshot_rev = row.rev
         row.redrive_token = entry.redrive_token or row.redrive_token
+        if entry.redriven:
+            for letter in [each for each in self.letters.values() if each.execution == entry.id]:
+                if letter.status is DeadLetterStatus.OPEN:
+                    self.letters[letter.id] = replace(letter, status=DeadLetterStatus.REDRIVEN, closed_at=now)
         if entry.dead_letter is not None:
             new, view, id = entry.dead_letter, row.view, len(self.letters) + 1
             self.letters[id] = DeadLetter(

@@ -97,6 +97,7 @@ async def test_a_redrive_keeps_what_succeeded(database: str) -> None:
         assert answer.outcome is CommandOutcome.DONE
         view = await node.ended(started.id)
         assert view.status is Status.SUCCEEDED and view.redrive_count == 1
+        assert await node.pool.fetchval("SELECT count(*) FROM dead_letter WHERE status = 2") == 1
         assert (targets.count("A"), targets.count("B")) == (1, 2)
         assert (await node.event_types(started.id)).count("ExecutionRedriven") == 1
         refused = await node.requests.redrive(started.id)
@@ -183,3 +184,17 @@ async def test_a_wide_map_writes_little_for_each_item(database: str, count: int)
         view = await node.ended(started.id)
         assert view.output is not None and view.output.value == [{"seen": number} for number in range(count)]
         assert await node.pool.fetchval("SELECT max(length(data)) FROM history_chunk WHERE rev > 1") < 64_000
+
+
+async def test_a_cause_with_a_nul_is_kept_and_fails_no_neighbour(database: str) -> None:
+    def bad(payload: Json) -> Json:
+        raise Fails("E\x00", "a\x00b")
+
+    targets = CommandedTargets({"A": bad})
+    async with open_node(database, targets) as node:
+        machine = await node.machine(tasks("A"))
+        ids_ = [(await node.start(machine)).id for _ in range(5)]
+        for id in ids_:
+            view = await node.ended(id)
+            assert (view.status, view.error, view.cause) == (Status.FAILED, "E\x00", "a\x00b")
+        assert await node.pool.fetchval("SELECT count(*) FROM dead_letter WHERE cause = $1", "a\ufffdb") == 5
