@@ -376,20 +376,24 @@ class Executor:
         works = [work for work, _ in done] + list(hot.works)
         hot.works.clear()
         if entry.new is not None:
-            error = StoreUnavailableError(
-                why or "The database could not be reached; the start may or may not have happened."
-            )
-            for work in works:
-                if fate is Fate.VOID and self.owns(hot.id):
-                    self._settle(work, changed=False)
-                else:
-                    self._give_up(work, error)
-            return
+            self._not_begun(works[: len(done)], hot, fate, why)
+            works = works[len(done) :]  # came meanwhile, for the execution that had the name before, if there is one
+            if fate is not Fate.UNKNOWN and not works:
+                return
         if fate is Fate.UNKNOWN:
             self.drop_all(StoreUnavailableError(why))
-        if fate is Fate.POISON:
+        if fate is Fate.POISON and entry.new is None:
             works.insert(0, Work(events.Poisoned(f"The result of a step could not be written: {why}"), insistent=True))
         self._again(hot, works, fate, why)
+
+    def _not_begun(self, works: list[Work], hot: Hot, fate: Fate, why: str) -> None:
+        """Answer a start that did not happen, or of which nobody knows."""
+        error = StoreUnavailableError(why or "The database could not be reached; the start may or may not have happened.")
+        for work in works:
+            if fate is Fate.VOID and self.owns(hot.id):
+                self._settle(work, changed=False)
+            else:
+                self._give_up(work, error)
 
     def _again(self, hot: Hot, works: list[Work], fate: Fate, why: str) -> None:
         """Read the execution back and apply again what must not be lost; its revision tells whether the commit happened.
