@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """Beyond this much waiting to be committed, new work is refused with 503 until it has drained."""
 MACHINES_CACHED: Final = 2_000
+STILL_BUSY_MS: Final = 50
+"""How soon a timer is looked at again that an execution may have lost in a step which is being committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +234,11 @@ class Engine(Effects):
         with suppress(StepwellError):
             hot = await self.executor.read(id)
             known = hot.state.timers.get(timer) if hot is not None else None
-            if hot is None or known is None:
+            if hot is None:
+                return
+            if known is None:
+                if hot.busy:  # what has taken it is not durable yet, or is another start under this name
+                    self.timers.add(id, timer, self._clock.now_ms() + STILL_BUSY_MS)
                 return
             if known.kind is TimerKind.HEARTBEAT:
                 frame = hot.state.frames.get(known.frame)
@@ -248,8 +254,9 @@ class Engine(Effects):
         """Apply what other nodes have written down for us. NOTIFY only shortens the wait."""
         pause = self._options.poll_least
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._inbox_wake.wait(), pause)
+            with suppress(TimeoutError):  # asyncio.wait_for would swallow a cancellation that comes with the wake-up
+                async with asyncio.timeout(pause):
+                    await self._inbox_wake.wait()
             self._inbox_wake.clear()
             under_way = set(
                 self._inbox_seen

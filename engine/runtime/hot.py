@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.ids import ExecutionId
@@ -18,6 +19,9 @@ from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, fold, restore
 from stepwell.engine.ports import RuntimeStore, StoredExecution
+
+CONTINUE_TIMER: Final = 0
+"""The timer row of an execution that has used up its slice: so that whoever takes it over then finds that it has to go on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +61,8 @@ class Hot:
     heartbeats: dict[int, int] = field(default_factory=dict)
     schedules: dict[int, ScheduleTask] = field(default_factory=dict)
     redrive_token: str | None = None
+    continues: bool = False
+    """The step before this one used up its slice, and `CONTINUE_TIMER` is there."""
 
 
 class History:

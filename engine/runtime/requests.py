@@ -439,7 +439,8 @@ class Requests:
             if left <= 0:
                 return None
             with suppress(TimeoutError):
-                await asyncio.wait_for(ready.wait(), min(left, pause))
+                async with asyncio.timeout(min(left, pause)):
+                    await ready.wait()
             pause = min(pause * 1.5, 1.0)
 
     async def claim(self, claim: Claim) -> ClaimAnswer:

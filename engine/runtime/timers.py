@@ -86,7 +86,8 @@ class Timers:
             self._wake.clear()
             delay = (self._heap[0][0] - now) / 1000 if self._heap else SCAN_SECONDS
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(delay, 0.001))
+                async with asyncio.timeout(max(delay, 0.001)):
+                    await self._wake.wait()
 
     async def _scan(self) -> None:
         while True:

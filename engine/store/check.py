@@ -253,6 +253,10 @@ class _Walk:
             self.add("task without frame", f"two frames share a task: {sorted(open_tasks)}")
         rows = _timers(row["timers"], row["timers_due"], [TIMER_OF[kind] for kind in row["timer_kinds"]])
         wanted = {(id, timer.due_at, timer.kind) for id, timer in folded.timers.items()}
+        going_on = {timer for timer in rows if timer[0] == 0}  # of an execution that has used up its slice
+        if bool(going_on) != bool(folded.last.ready):
+            self.add("frame without timer" if folded.last.ready else "timer without frame", "timer 0")
+        rows -= going_on
         for timer in sorted(rows - wanted):
             self.add("timer without frame", f"timer {timer[0]}")
         for timer in sorted(wanted - rows):
