@@ -1,0 +1,142 @@
+"""Random state machines: every construct that makes the runtime work, nested at random, ending surely if the outside answers."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+ACTIVITY = "arn:aws:states:us-east-1:123456789012:activity:simulated"
+FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:simulated"
+CELERY = "celery:simulated"
+TOKEN = "arn:aws:states:::sqs:sendMessage.waitForTaskToken"
+ERRORS = ("Flaky", "Broken")
+
+State = dict[str, Any]
+
+
+class MachineMaker:
+    """Makes one definition. The data of each state is an object with `items`; results are put beside them."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._names = 0
+
+    def definition(self) -> State:
+        machine = self._container(0)
+        if self._rng.random() < 0.2:
+            machine["TimeoutSeconds"] = self._rng.randint(10, 90)
+        return machine
+
+    def _container(self, depth: int) -> State:
+        rng = self._rng
+        names = [self._name() for _ in range(rng.randint(1, 4 if depth == 0 else 2))]
+        states: State = {}
+        for at, name in enumerate(names):
+            following = names[at + 1] if at + 1 < len(names) else None
+            state = self._state(depth)
+            if following is None:
+                state["End"] = True
+            else:
+                state["Next"] = following
+            if "Resource" in state or state["Type"] in ("Parallel", "Map"):
+                self._handlers(state, following)
+            states[name] = state
+        if rng.random() < 0.12:
+            self._failing_end(states, names[-1])
+        return {"StartAt": names[0], "States": states}
+
+    def _failing_end(self, states: State, last: str) -> None:
+        end = self._name()
+        states[last].pop("End", None)
+        states[last]["Next"] = end
+        states[end] = {"Type": "Fail", "Error": self._rng.choice(ERRORS), "Cause": "as written"}
+
+    def _name(self) -> str:
+        self._names += 1
+        return f"S{self._names}"
+
+    def _state(self, depth: int) -> State:
+        rng = self._rng
+        kinds = [self._function, self._function, self._celery, self._celery, self._token, self._activity, self._wait, self._pass]
+        if depth < 2:
+            kinds += [self._parallel, self._map]
+        make = rng.choice(kinds)
+        return make(depth)
+
+    def _function(self, depth: int) -> State:
+        state: State = {"Type": "Task", "Resource": FUNCTION, "ResultPath": "$.r"}
+        if self._rng.random() < 0.2:
+            state["TimeoutSeconds"] = self._rng.randint(1, 20)
+        return state
+
+    def _celery(self, depth: int) -> State:
+        state: State = {"Type": "Task", "Resource": CELERY, "ResultPath": "$.r"}
+        if self._rng.random() < 0.3:
+            state["TimeoutSeconds"] = self._rng.randint(2, 40)
+        return state
+
+    def _token(self, depth: int) -> State:
+        state: State = {
+            "Type": "Task",
+            "Resource": TOKEN,
+            "Parameters": {"QueueUrl": "q", "MessageBody": {"token.$": "$$.Task.Token"}},
+            "ResultPath": "$.r",
+        }
+        if self._rng.random() < 0.3:
+            state["TimeoutSeconds"] = self._rng.randint(3, 30)
+        elif self._rng.random() < 0.4:
+            state["HeartbeatSeconds"] = self._rng.randint(2, 6)
+        return state
+
+    def _activity(self, depth: int) -> State:
+        state: State = {"Type": "Task", "Resource": ACTIVITY, "ResultPath": "$.r", "TimeoutSeconds": self._rng.randint(8, 40)}
+        if self._rng.random() < 0.4:
+            state["HeartbeatSeconds"] = self._rng.randint(3, 7)
+        return state
+
+    def _wait(self, depth: int) -> State:
+        return {"Type": "Wait", "Seconds": self._rng.choice((0, 1, 1, 2, 5, 12))}
+
+    def _pass(self, depth: int) -> State:
+        if self._rng.random() < 0.5:
+            return {"Type": "Pass", "Result": {"n": self._rng.randint(0, 9)}, "ResultPath": "$.p"}
+        return {"Type": "Pass", "Parameters": {"id.$": "States.UUID()"}, "ResultPath": "$.id"}
+
+    def _parallel(self, depth: int) -> State:
+        branches = [self._container(depth + 1) for _ in range(self._rng.randint(1, 3))]
+        return {"Type": "Parallel", "Branches": branches, "ResultPath": self._rng.choice((None, "$.b"))}
+
+    def _map(self, depth: int) -> State:
+        state: State = {
+            "Type": "Map",
+            "ItemsPath": "$.items",
+            "ItemSelector": {"items.$": "$.items", "index.$": "$$.Map.Item.Index"},
+            "ItemProcessor": self._container(depth + 1),
+            "ResultPath": None,
+        }
+        if self._rng.random() < 0.5:
+            state["MaxConcurrency"] = self._rng.randint(1, 2)
+        if depth == 0 and self._rng.random() < 0.15:  # many events in one step: the slice is used up
+            name = self._name()
+            state["ItemsPath"] = "$.many"
+            state["ItemProcessor"] = {"StartAt": name, "States": {name: {"Type": "Pass", "End": True}}}
+        return state
+
+    def _handlers(self, state: State, following: str | None) -> None:
+        rng = self._rng
+        if rng.random() < 0.5:
+            state["Retry"] = [
+                {
+                    "ErrorEquals": [rng.choice((*ERRORS, "States.ALL", "States.Timeout"))],
+                    "IntervalSeconds": rng.randint(1, 3),
+                    "MaxAttempts": rng.randint(1, 3),
+                    "BackoffRate": 1.5,
+                    "JitterStrategy": rng.choice(("FULL", "NONE")),
+                }
+            ]
+        if following is not None and rng.random() < 0.4:
+            state["Catch"] = [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": following}]
+
+
+def make_input(rng: random.Random, number: int) -> State:
+    return {"n": number, "items": list(range(rng.randint(0, 3))), "many": list(range(120))}

@@ -1,0 +1,154 @@
+"""The simulated store: the memory store, watched. Every write is checked against the promises as it happens.
+
+Its protections can be switched off one by one, to show that the simulation notices.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from enum import StrEnum
+from uuid import UUID
+
+from stepwell.engine.clock import Clock
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.machine import chunks, events
+from stepwell.engine.machine.history import TERMINAL
+from stepwell.engine.ports import CommitEntry, OpenTaskRow
+from stepwell.engine.store.memory import StoredRow
+from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
+
+
+class Protection(StrEnum):
+    """What can be switched off."""
+
+    REVISION = "revision fence"
+    EPOCH = "epoch fence"
+    OUTCOME = "first outcome wins"
+    CLAIM = "second claim refused"
+    REDELIVERY = "redelivery at take-over"
+    RESCUE = "redelivery of lost workers' tasks"
+    INBOX = "inbox rows live until they are applied"
+
+
+class BrokenPromiseError(AssertionError):
+    """An invariant does not hold."""
+
+
+Task = tuple[ExecutionId, int]
+
+
+class ObservedStore(MemoryRuntimeStore):
+    """`without` names the protections that are switched off."""
+
+    def __init__(self, clock: Clock, without: frozenset[Protection] = frozenset()) -> None:
+        super().__init__(clock)
+        self._without = without
+        self.broken: list[str] = []
+        self.commits = 0
+        self.applied_outcomes: dict[Task, events.Event] = {}
+        self.overtaken: set[Task] = set()
+        """Tasks whose accepted outcome came to nothing because that of another task, accepted as well, was applied first."""
+        self.granted: set[tuple[ExecutionId, int, UUID]] = set()
+        """(execution, task, worker): claims that are or were durable."""
+        self.lapsed: set[tuple[ExecutionId, int, UUID]] = set()
+        """Claims that were taken away from workers whose lease had run out."""
+        self._decoded: dict[ExecutionId, list[chunks.Chunk]] = defaultdict(list)
+        self.hints: list[int] = []
+
+    def accuse(self, what: str) -> None:
+        self.broken.append(f"at {self._clock.now_ms() % 10_000_000 / 1000:.3f}: {what}")
+
+    # -- protections -----------------------------------------------------------------------------------------------
+
+    def _owned_by(self, node: UUID, shard: int) -> bool:
+        return Protection.EPOCH in self._without or super()._owned_by(node, shard)
+
+    def _at_revision(self, row: StoredRow, entry: CommitEntry) -> bool:
+        return Protection.REVISION in self._without or super()._at_revision(row, entry)
+
+    def _comes_late(self, entry: CommitEntry) -> bool:
+        return Protection.OUTCOME not in self._without and super()._comes_late(entry)
+
+    async def open_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
+        return [] if Protection.REDELIVERY in self._without else await super().open_tasks(shards)
+
+    async def lost_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
+        return [] if Protection.RESCUE in self._without else await super().lost_tasks(shards)
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    async def commit(self, node: UUID, entries: Sequence[CommitEntry]) -> set[ExecutionId]:
+        done = await super().commit(node, entries)
+        for entry in entries:
+            if entry.id in done:
+                if self.shards[entry.shard].owner != node:
+                    self.accuse(f"a node that does not own shard {entry.shard} has written to it")
+                self.commits += 1
+                self._watch(entry)
+        return done
+
+    def _watch(self, entry: CommitEntry) -> None:
+        chunk = chunks.decode(entry.chunk)
+        before = self._decoded[entry.id]
+        name = self.executions[entry.id].view.name
+        last = before[-1].first_event + len(before[-1].events) - 1 if before else 0
+        if chunk.first_event != last + 1 or entry.last_event != last + len(chunk.events):
+            self.accuse(f"{name}: events {chunk.first_event}..{entry.last_event} follow event {last}")
+        ended = bool(before) and self._ended(entry.id)
+        for event in chunk.events:
+            if ended and event.type != "ExecutionRedriven":
+                self.accuse(f"{name}: {event.type} after the end")
+            ended = event.type in TERMINAL
+        before.append(chunk)
+        for applied in chunk.applied:
+            self._watch_outcome(entry.id, name, applied.event)
+        outcomes = {one.event.task for one in chunk.applied if isinstance(one.event, events.TaskSucceeded | events.TaskFailed)}
+        for task, known in entry.tasks_closed:
+            if known and task not in outcomes:
+                if not outcomes:
+                    self.accuse(f"{name}: the outcome of task {task} was overtaken by none")
+                self.overtaken.add((entry.id, task))
+        for task, worker in entry.tasks_started:
+            if worker is not None:
+                self.granted.add((entry.id, task, UUID(worker)))
+
+    def _watch_outcome(self, id: ExecutionId, name: str, event: events.Event) -> None:
+        if not isinstance(event, events.TaskSucceeded | events.TaskFailed):
+            return
+        if (id, event.task) in self.applied_outcomes:
+            self.accuse(f"{name}: task {event.task} has two outcomes")
+        self.applied_outcomes[id, event.task] = event
+
+    def _ended(self, id: ExecutionId) -> bool:
+        for chunk in reversed(self._decoded[id]):
+            if chunk.events:
+                return chunk.events[-1].type in TERMINAL
+        return False
+
+    def history(self, id: ExecutionId) -> list[chunks.Chunk]:
+        """The chunks of an execution, in the order they were written."""
+        return self._decoded[id]
+
+    async def post_claim(self, execution: ExecutionId, task: int, secret_hash: str, worker: str, name: str | None) -> bool:
+        row = self.tasks.get((execution, task))
+        if Protection.CLAIM in self._without and row is not None and row.worker is not None:
+            row.worker = UUID(worker)
+        granted = await super().post_claim(execution, task, secret_hash, worker, name)
+        if granted:
+            self.granted.add((execution, task, UUID(worker)))
+        return granted
+
+    async def requeue_tasks(self, tasks: Sequence[tuple[ExecutionId, int, str]]) -> set[tuple[ExecutionId, int]]:
+        before = {(id, task): row.worker for id, task, _ in tasks if (row := self.tasks.get((id, task))) is not None}
+        done = await super().requeue_tasks(tasks)
+        for id, task in done:
+            worker = before[id, task]
+            assert worker is not None
+            if self.workers.get(worker, 0) >= self._clock.now_ms():
+                self.accuse(f"task {task} was taken from a live worker")
+            self.lapsed.add((id, task, worker))
+        return done
+
+    def hint(self, shard: int) -> None:
+        self.hints.append(shard)

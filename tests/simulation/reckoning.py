@@ -1,0 +1,124 @@
+"""The reckoning at the end of a run: everything that was promised, checked against what is stored and what was done."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+
+from stepwell.engine.asl.parse import parse_definition
+from stepwell.engine.asl.states import StateMachine
+from stepwell.engine.clock import Entropy
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.machine import chunks, events
+from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.history import TERMINAL, HistoryEvent
+from stepwell.engine.machine.snapshot import ExecutionState, fold, full_delta, restore
+from stepwell.engine.machine.transition import transition
+from stepwell.engine.runtime.hot import History, info_of
+from tests.simulation.network import run_now
+from tests.simulation.observed import ObservedStore
+from tests.simulation.outside import Ledger
+
+ENDS = {
+    Status.SUCCEEDED: "ExecutionSucceeded",
+    Status.FAILED: "ExecutionFailed",
+    Status.TIMED_OUT: "ExecutionTimedOut",
+    Status.ABORTED: "ExecutionAborted",
+}
+
+_encoder = msgspec.json.Encoder()
+
+
+def reckon(store: ObservedStore, ledger: Ledger, started: dict[ExecutionId, bytes]) -> None:
+    """Accuse the store of every broken promise."""
+    machines: dict[int, StateMachine] = {}
+    for id, row in store.executions.items():
+        view = row.view
+        if view.status is Status.RUNNING:
+            open_tasks = [(task.new.resource, task.status) for (of, _), task in store.tasks.items() if of == id]
+            store.accuse(f"{view.name} has not ended; rev {row.rev}, open tasks: {open_tasks}")
+            continue
+        if view.machine_key not in machines:
+            machines[view.machine_key] = parse_definition(store.database.revisions[view.machine_key, 1].definition)
+        read = [chunks.decode(data) for data in row.chunks]
+        _check_history(store, id, read)
+        if not store.broken:
+            _check_replay(store, id, machines[view.machine_key], read)
+    _check_leftovers(store)
+    _check_outcomes(store, ledger)
+    for id, text in started.items():
+        found = store.executions.get(id)
+        if found is None:
+            store.accuse("an execution whose start was accepted is lost")
+        elif found.rev and bytes(chunks.decode(found.chunks[0]).events[0].payload or b"") != text:
+            store.accuse(f"{found.view.name} runs with another input than that of the accepted start")
+
+
+def _check_history(store: ObservedStore, id: ExecutionId, read: list[chunks.Chunk]) -> None:
+    row = store.executions[id]
+    name = row.view.name
+    all_events = [event for chunk in read for event in chunk.events]
+    if len(read) != row.rev or store.history(id) != read:
+        store.accuse(f"{name}: {row.rev} revisions, {len(read)} chunks")
+    if len(all_events) != row.view.last_event:
+        store.accuse(f"{name}: {len(all_events)} events, the row says {row.view.last_event}")
+    ends = [event.type for event in all_events if event.type in TERMINAL]
+    if not all_events or all_events[-1].type != ENDS[row.view.status]:
+        store.accuse(f"{name} is {row.view.status}, its last event {all_events[-1].type if all_events else None}")
+    if len(ends) != 1 + row.view.redrive_count:
+        store.accuse(f"{name}: {len(ends)} ends after {row.view.redrive_count} redrives")
+    if any(event.previous > number for number, event in enumerate(all_events)):
+        store.accuse(f"{name}: an event follows one that came later")
+    times = [event.timestamp for event in all_events]
+    if times != sorted(times):
+        store.accuse(f"{name}: time went back")
+
+
+def _check_replay(store: ObservedStore, id: ExecutionId, machine: StateMachine, read: list[chunks.Chunk]) -> None:
+    """The stored events come out of the stored inputs, byte for byte; and so does the stored position."""
+    row = store.executions[id]
+    stored = run_now(store.load(id))
+    assert stored is not None
+    state = ExecutionState(info_of(stored, machine, "us-east-1"))
+    history = History()
+    replayed: list[HistoryEvent] = []
+    for chunk in read:
+        history.add(chunk)
+        for applied in chunk.applied:
+            step = transition(machine, state, applied.event, applied.now, Entropy(applied.seed))
+            state = step.state
+            replayed += step.events
+    if _encoder.encode(replayed) != _encoder.encode([event for chunk in read for event in chunk.events]):
+        store.accuse(f"{row.view.name}: replay gives another history")
+        return
+    folded = fold(chunk.delta for chunk in read if chunk.delta is not None)
+    restored = restore(machine, info_of(stored, machine, "us-east-1"), row.view.status, folded, history.payload)
+    if _encoder.encode(full_delta(restored)) != _encoder.encode(full_delta(state)):
+        store.accuse(f"{row.view.name}: the stored position is not the one that replay leads to")
+
+
+def _check_leftovers(store: ObservedStore) -> None:
+    for what, rows in (("tasks", store.tasks), ("timers", store.timers)):
+        left = [store.executions[id].view.name for id, _ in rows if store.executions[id].view.status is not Status.RUNNING]
+        if left:
+            store.accuse(f"{what} are left of executions that have ended: {left}")
+
+
+def _check_outcomes(store: ObservedStore, ledger: Ledger) -> None:
+    for (id, task), marks in ledger.accepted.items():
+        name = store.executions[id].view.name
+        if len(set(marks)) > 1:
+            store.accuse(f"{name}: {len(marks)} different outcomes of task {task} were accepted")
+        event = store.applied_outcomes.get((id, task))
+        if event is None and (id, task) in store.overtaken:
+            continue
+        if event is None or _mark_of(event) not in marks:
+            store.accuse(f"{name}: the accepted outcome of task {task} is not the one in the history")
+
+
+def _mark_of(event: events.Event) -> int:
+    if isinstance(event, events.TaskSucceeded):
+        return cast(int, msgspec.json.decode(event.output)["mark"])
+    assert isinstance(event, events.TaskFailed)
+    return int((event.cause or "mark -1").removeprefix("mark "))
