@@ -86,11 +86,11 @@ class PostgresRuntimeStore:
     # -- group commit ----------------------------------------------------------------------------------------------
 
     async def commit(self, node: UUID, entries: Sequence[CommitEntry]) -> set[ExecutionId]:
-        arguments = Columns(entries).arguments(node, self._clock.now_ms())
+        statement, arguments = Columns(entries).statement(node, self._clock.now_ms())
         async with store_errors():
             connection = self._idle.pop() if self._idle else await self._connect()
             try:
-                rows = await connection.fetch(QUERIES["commit"], *arguments)
+                rows = await connection.fetch(statement, *arguments)
             except _REFUSED:
                 self._idle.append(connection)
                 raise

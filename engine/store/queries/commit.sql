@@ -124,4 +124,11 @@ WITH fence AS MATERIALIZED (
       JOIN done d ON d.id = l.id
 )
 -- end
+-- if redriven
+, redriven AS (
+    UPDATE dead_letter l SET status = 2, closed_at = :now
+      FROM unnest(:redriven) AS r (id), done d
+     WHERE d.id = r.id AND l.execution_id = r.id AND l.status = 1
+)
+-- end
 SELECT id FROM done
