@@ -1,0 +1,27 @@
+"""Fixtures of the fault tests: the ledger and a cluster over a database with durable settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fault.cluster import Cluster
+from tests.fixtures.processes import StartProcess
+from tests.support.ledger import Ledger
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    with Ledger() as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def cluster(
+    start_process: StartProcess, durable_database: str, valkey: str, ledger: Ledger, tmp_path: Path
+) -> Iterator[Cluster]:
+    cluster = Cluster(start_process, durable_database, valkey, ledger, tmp_path)
+    yield cluster
+    cluster.close()
