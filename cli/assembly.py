@@ -95,7 +95,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
         life.push_async_callback(store.close)
         machines = PostgresMachines(pool, (settings.region, settings.account))
         box = secret_box(settings)
-        targets = await _targets(life, settings, pool, box, clock)
+        targets = await _targets(life, settings, pool, box, clock, performs=owns_shards)
         listener = Listener(secret, lambda ask, number: requests.answer(ask, number))  # noqa: PLW0108 -- it comes later
         address: str | None = None
         if owns_shards:
@@ -199,15 +199,16 @@ async def _close_pool(pool: Any) -> None:
 
 
 async def _targets(
-    life: AsyncExitStack, settings: Settings, pool: Any, box: SecretBox, clock: SystemClock
+    life: AsyncExitStack, settings: Settings, pool: Any, box: SecretBox, clock: SystemClock, *, performs: bool
 ) -> TargetRegistry:
     session = HttpSettings.of(settings).session()
     celery: CeleryTarget | None = None
     if settings.broker_url is not None:
         celery = CeleryTarget(Publisher(settings.broker_url), default_queue=settings.default_queue)
     hosts = function_pool(settings)
-    await hosts.start()
-    life.push_async_callback(hosts.close)
+    if performs:
+        await hosts.start()
+        life.push_async_callback(hosts.close)
     functions = FunctionTarget(PostgresFunctions(pool), hosts, session, clock, celery=celery, url=settings.function_url)
     targets: dict[TargetKind, Target] = {
         TargetKind.FUNCTION: functions,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import os
 import signal
@@ -177,11 +178,12 @@ def spare_collector() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-async def refuse_open_bind(node: Node, host: str) -> None:
-    """Refuse to be reached by other machines while anybody may do anything."""
+async def refuse_open_bind(node: Node, settings: Settings) -> None:
+    """Refuse to be reached by other machines while anybody may do anything, unless that is what is wanted."""
     from stepwell.api.auth import check_bind
 
-    check_bind(host, await node.services.api_keys.any())
+    if not settings.open:
+        check_bind(settings.host, await node.services.api_keys.any())
 
 
 class Health:
@@ -201,14 +203,15 @@ class Health:
     async def _answer(self, path: str) -> tuple[int, bytes, str]:
         match path:
             case "/healthz":
-                return 200, b"ok\n", "text/plain"
+                return 200, b'{"status":"ok"}', "application/json"
             case "/readyz":
                 missing = await self._node.ready()
-                return (200, b"ready\n", "text/plain") if missing is None else (503, missing.encode(), "text/plain")
+                told = {"status": "ready"} if missing is None else {"status": "not ready", "detail": missing}
+                return 200 if missing is None else 503, json.dumps(told).encode(), "application/json"
             case "/metrics":
                 body, kind = self._node.metrics.render()
                 return 200, body, kind
-        return 404, b"not found\n", "text/plain"
+        return 404, b'{"detail":"There is nothing here."}', "application/json"
 
 
 # ---------------------------------------------------------------------------------------------------------- worker child

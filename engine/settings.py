@@ -144,6 +144,12 @@ class Settings:
         (),
         "Host names, beside those of the loopback, that requests may be addressed to.",
     )
+    open: bool = _setting(
+        "STEPWELL_OPEN",
+        _switch,
+        False,
+        "Whether an API without keys may listen for other machines, because something else keeps strangers out.",
+    )
     listen_host: str = _setting(
         "STEPWELL_LISTEN_HOST", _text, "127.0.0.1", "The address on which an engine answers other engines."
     )

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import click
 
 from stepwell.cli.commands.keys import data_dir_option
-from stepwell.cli.failures import ExitCode, fail_hard
+from stepwell.cli.failures import ExitCode, Failure, fail_hard
 from stepwell.cli.options import json_option, pass_output
 from stepwell.cli.output import Output
 from stepwell.engine.errors import ConfigurationError, StepwellError
@@ -52,17 +52,18 @@ class Finding:
 
 @click.command()
 @data_dir_option
+@click.option("--url", help="Only ask the server there whether it is ready.")
 @click.option(
     "--settings", "with_settings", is_flag=True, help="List every setting, what it is for and its value here."
 )
 @json_option
 @pass_output
-def doctor(output: Output, data_dir: Path | None, with_settings: bool) -> None:
+def doctor(output: Output, data_dir: Path | None, url: str | None, with_settings: bool) -> None:
     """Check this machine and its settings, and say what to do. Exit code 1 if something is wrong."""
     if with_settings:
         show_settings(output)
         return
-    findings = list(examine(data_dir))
+    findings = [server_at(url, None)] if url is not None else list(examine(data_dir))
     wrong = [one for one in findings if one.level == "problem"]
     output.document(
         {
@@ -222,20 +223,25 @@ def _port(settings: Settings) -> Finding:
     return Finding("port", "ok", f"{settings.host}:{settings.port} is free")
 
 
-def _server(settings: Settings) -> Finding:
+def server_at(url: str, api_key: str | None) -> Finding:
+    """Whether a server (or an engine's health port) is ready."""
     from stepwell.cli.client import Client
-    from stepwell.cli.failures import Failure
 
-    client = Client(settings.url, settings.api_key)
+    client = Client(url.rstrip("/"), api_key)
     try:
-        answer = client.get("/readyz", patience=5)
+        client.get("/readyz", patience=5)
     except Failure as failure:
-        if failure.code == "Unreachable":
-            return Finding("server", "note", f"none at {settings.url}", "`stepwell up` starts one.")
-        return Finding("server", "problem", f"{settings.url}: {failure.message}")
+        return Finding("server", "problem", f"{url}: {failure.message}")
     finally:
         client.close()
-    return Finding("server", "ok", f"{settings.url} is {answer['status'] if isinstance(answer, dict) else 'there'}")
+    return Finding("server", "ok", f"{url} is ready")
+
+
+def _server(settings: Settings) -> Finding:
+    found = server_at(settings.url, settings.api_key)
+    if found.level == "problem" and "can be reached" in found.text:
+        return Finding("server", "note", f"none at {settings.url}", "`stepwell up` starts one.")
+    return found
 
 
 def show_settings(output: Output) -> None:
@@ -245,7 +251,7 @@ def show_settings(output: Output) -> None:
         variable = one.metadata["variable"]
         given = os.environ.get(variable)
         shown = "(set)" if given and one.metadata["secret"] else given
-        default = "" if one.default is None else str(one.default)
+        default = default_text(one.default)
         output.record({"variable": variable, "value": shown, "default": default, "about": one.metadata["about"]})
         rows.append((variable, shown, default, one.metadata["about"]))
     if output.json:
@@ -255,3 +261,15 @@ def show_settings(output: Output) -> None:
         usual = click.style(f"  [{default}]", fg="bright_black") if default else ""
         output.say(f"{click.style(variable, bold=True)}{value}{usual}")
         output.say(f"    {about}")
+
+
+def default_text(default: object) -> str:
+    """A default as one would write it into the environment."""
+    match default:
+        case None | ():
+            return ""
+        case bool():
+            return "on" if default else "off"
+        case tuple():
+            return ",".join(map(str, default))
+    return str(default)

@@ -41,7 +41,7 @@ async def _serve_api(output: Output, settings: Settings, bound: Any) -> None:
     async with AsyncExitStack() as life:
         stop = await life.enter_async_context(stop_event())
         node = await life.enter_async_context(open_node(settings, owns_shards=False))
-        await refuse_open_bind(node, settings.host)
+        await refuse_open_bind(node, settings)
         await serve_api(node, settings, bound, stop, lambda: announce(output, url_of(settings.host, bound)))
 
 

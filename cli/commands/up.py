@@ -101,15 +101,15 @@ async def serve_everything(settings: Settings, bound: Any, workers: int | None, 
     async with AsyncExitStack() as life:
         stop = await life.enter_async_context(stop_event())
         node = await life.enter_async_context(open_node(settings))
-        await refuse_open_bind(node, settings.host)
+        await refuse_open_bind(node, settings)
         count = min(4, os.cpu_count() or 1) if workers is None else workers
 
         def ready() -> None:
-            on_ready(url)
             if count:
                 child = WorkerChild(settings, url, concurrency=count, api_key=settings.api_key)
                 life.push_async_callback(child.close)
                 watching = asyncio.create_task(child.watch(stop))
                 life.callback(watching.cancel)
+            on_ready(url)
 
         await serve_api(node, settings, bound, stop, ready)
