@@ -1,7 +1,7 @@
 """The consumer of the results queue: makes each outcome durable first, then acknowledges it to the broker.
 
-Outcomes gather while a batch is being made durable. One that cannot be stored now stays with the broker's and comes again. It
-must not know what an outcome does.
+Outcomes gather while a batch is being made durable. One that cannot be stored now goes back to the broker and comes again. A
+Redis is read in batches by `redis_results`, any other broker by kombu in a thread. It must not know what an outcome does.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
@@ -21,6 +21,7 @@ from stepwell.engine.errors import StepwellError
 from stepwell.engine.messages import RESULTS_QUEUE, Outcome
 from stepwell.engine.ports import TaskAnswer
 from stepwell.engine.targets.broker import broker_errors, connect, release
+from stepwell.engine.targets.redis_results import RedisResults, redis_url
 
 MAX_BATCH: Final = 200
 VISIBILITY_SECONDS: Final = 60
@@ -36,11 +37,65 @@ _log: Final = logging.getLogger(__name__)
 
 
 class ResultsConsumer:
-    """Consumes outcomes in a thread of its own. `start` and `close` belong to the loop that `on_outcome` runs on."""
+    """Consumes outcomes from the broker. `start` and `close` belong to the loop that `on_outcome` runs on.
+
+    `visibility_seconds`: how soon the outcomes of a consumer that died are given to another.
+    """
 
     def __init__(self, url: str, on_outcome: OnOutcome, *, visibility_seconds: int = VISIBILITY_SECONDS) -> None:
-        self._url = url
+        storing = _Storing(on_outcome)
+        plain = redis_url(url)
+        self._way: RedisResults | KombuResults = (
+            KombuResults(url, storing, visibility_seconds=visibility_seconds)
+            if plain is None
+            else RedisResults(plain, storing.store, alive_seconds=visibility_seconds)
+        )
+
+    async def start(self) -> None:
+        """Begin to consume; a broker that is away is tried again."""
+        await self._way.start()
+
+    async def close(self) -> None:
+        """Stop consuming."""
+        await self._way.close()
+
+
+class _Storing:
+    """Makes a batch of outcomes durable, and says of each whether it is done with."""
+
+    def __init__(self, on_outcome: OnOutcome) -> None:
         self._on_outcome = on_outcome
+
+    async def store(self, bodies: Sequence[bytes]) -> list[bool]:
+        return list(await asyncio.gather(*(self._store_one(body) for body in bodies)))
+
+    async def _store_one(self, body: bytes) -> bool:
+        try:
+            outcome = msgspec.json.decode(body, type=Outcome)
+            if len(bytes.fromhex(outcome.execution)) != 16:
+                raise ValueError("its execution is no id")
+        except (msgspec.MsgspecError, ValueError) as error:
+            _log.error("Dropped a message on %s that is no outcome: %s", RESULTS_QUEUE, error)
+            return True
+        try:
+            answer = await self._on_outcome(outcome)
+        except StepwellError as error:
+            _log.warning("An outcome cannot be stored now: %s", error)
+            return False
+        except Exception:  # noqa: BLE001 - whatever it was, the outcome must not be lost
+            _log.exception("storing an outcome failed; it will be tried again")
+            return False
+        if answer is not TaskAnswer.ACCEPTED:
+            _log.info("An outcome of task %d of execution %s came late: %s", outcome.task, outcome.execution, answer)
+        return True
+
+
+class KombuResults:
+    """Consumes in a thread of its own, by any broker that kombu knows."""
+
+    def __init__(self, url: str, storing: _Storing, *, visibility_seconds: int = VISIBILITY_SECONDS) -> None:
+        self._url = url
+        self._storing = storing
         self._visibility = visibility_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -126,7 +181,9 @@ class ResultsConsumer:
     def _store(self, batch: list[Any]) -> list[bool]:
         assert self._loop is not None
         try:
-            done: Future[list[bool]] = asyncio.run_coroutine_threadsafe(self._store_all(batch), self._loop)
+            done: Future[list[bool]] = asyncio.run_coroutine_threadsafe(
+                self._storing.store([_bytes(message.body) for message in batch]), self._loop
+            )
         except RuntimeError:  # the loop is closed
             return [False] * len(batch)
         while True:
@@ -136,25 +193,6 @@ class ResultsConsumer:
                 if self._ending.is_set() and done.cancel():
                     return [False] * len(batch)
 
-    async def _store_all(self, batch: list[Any]) -> list[bool]:
-        return list(await asyncio.gather(*(self._store_one(message) for message in batch)))
 
-    async def _store_one(self, message: Any) -> bool:
-        try:
-            outcome = msgspec.json.decode(message.body, type=Outcome)
-            if len(bytes.fromhex(outcome.execution)) != 16:
-                raise ValueError("its execution is no id")
-        except (msgspec.MsgspecError, ValueError) as error:
-            _log.error("Dropped a message on %s that is no outcome: %s", RESULTS_QUEUE, error)
-            return True
-        try:
-            answer = await self._on_outcome(outcome)
-        except StepwellError as error:
-            _log.warning("An outcome cannot be stored now: %s", error)
-            return False
-        except Exception:  # noqa: BLE001 - whatever it was, the outcome must not be lost
-            _log.exception("storing an outcome failed; it will be tried again")
-            return False
-        if answer is not TaskAnswer.ACCEPTED:
-            _log.info("An outcome of task %d of execution %s came late: %s", outcome.task, outcome.execution, answer)
-        return True
+def _bytes(body: str | bytes) -> bytes:
+    return body.encode() if isinstance(body, str) else bytes(body)

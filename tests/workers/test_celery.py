@@ -23,6 +23,7 @@ from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.events import TaskFailed
 from stepwell.engine.messages import RESULTS_QUEUE, Outcome
 from stepwell.engine.ports import TaskAnswer, TaskRequest
+from stepwell.engine.targets import celery_results
 from stepwell.engine.targets.broker import Publisher
 from stepwell.engine.targets.celery import CeleryTarget
 from stepwell.engine.targets.celery_results import ResultsConsumer
@@ -357,7 +358,7 @@ async def on_outcome(outcome):
     await asyncio.Event().wait()
 
 async def main():
-    consumer = ResultsConsumer(sys.argv[1], on_outcome, visibility_seconds=1)
+    consumer = ResultsConsumer(sys.argv[1], on_outcome, visibility_seconds=5)
     await consumer.start()
     await asyncio.Event().wait()
 
@@ -373,7 +374,7 @@ async def test_an_outcome_is_acknowledged_only_when_it_is_durable(
     first = start_process([sys.executable, "-c", CONSUMER, valkey], directory=ROOT)
     first.wait_for("storing")
     first.kill()
-    second = ResultsConsumer(valkey, engine.on_outcome, visibility_seconds=1)
+    second = ResultsConsumer(valkey, engine.on_outcome, visibility_seconds=5)
     await second.start()
     try:
         await until(lambda: len(engine.outcomes) == 3)
@@ -381,7 +382,12 @@ async def test_an_outcome_is_acknowledged_only_when_it_is_durable(
         await second.close()
 
 
-async def test_an_outcome_the_store_cannot_take_comes_again_and_garbage_is_dropped(valkey: str) -> None:
+@pytest.mark.parametrize("way", ("redis", "kombu"))
+async def test_an_outcome_the_store_cannot_take_comes_again_and_garbage_is_dropped(
+    valkey: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "kombu":  # as for a broker that is no Redis
+        monkeypatch.setattr(celery_results, "redis_url", lambda url: None)
     stored: list[Outcome] = []
     refusals = 3
 
@@ -409,3 +415,4 @@ async def test_an_outcome_the_store_cannot_take_comes_again_and_garbage_is_dropp
         client = connection.default_channel.client
         assert client.llen(RESULTS_QUEUE) == 0
         assert client.hlen(f"{RESULTS_QUEUE}.unacked") == 0
+        assert not client.keys(f"{RESULTS_QUEUE}.taken:*")
