@@ -51,8 +51,6 @@ def _explained(frame: Frame, error: Exception) -> tuple[str, str | None]:
 def fail(run: Run, frame: Frame, error: str | None, cause: str | None, alias: str | None = None) -> None:
     """The frame's state has failed: retry it, catch the error, or pass it up. `alias` is explained in `retry.matches`."""
     run.close_task(frame)
-    run.cancel_timer(frame.timer)
-    frame.timer = 0
     if frame.children:
         _abort_children(run, frame, frame.last_event, None)
     failed_child: Frame | None = None
@@ -81,7 +79,9 @@ def fail(run: Run, frame: Frame, error: str | None, cause: str | None, alias: st
 def end_failed(run: Run, frame: Frame, error: str | None, cause: str | None) -> None:
     """End the execution as FAILED; the frames stay as they are, for a redrive."""
     settle(run)
-    run.emit("ExecutionFailed", frame.last_event, details_of(error, cause))
+    details = details_of(error, cause)
+    run.emit("ExecutionFailed", frame.last_event, details)
+    error, cause = details.get("error"), details.get("cause")
     run.finish(Finish(Status.FAILED, run.now, error=error, cause=cause, state=frame.state))
 
 
@@ -158,8 +158,6 @@ def _abort_children(run: Run, parent: Frame, at: int, failed: Frame | None) -> N
             _abort_state(run, child, at)
         if child in run.state.ready:
             run.state.ready.remove(child)
-        if child in run.started:
-            run.started.remove(child)
         _cut_off(run, child)
 
 

@@ -208,6 +208,7 @@ class Run:
         state.status = finish.status
         state.ready.clear()
         self.started.clear()
+        self.ended.clear()
         if state.execution_timer:
             self.cancel_timer(state.execution_timer)
             state.execution_timer = 0

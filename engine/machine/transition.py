@@ -17,7 +17,7 @@ from stepwell.engine.asl.states import MapState, StateMachine, StateType
 from stepwell.engine.clock import Entropy
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Document
-from stepwell.engine.limits import MAX_HISTORY_EVENTS
+from stepwell.engine.limits import MAX_HISTORY_EVENTS, MAX_REDRIVE_HISTORY_EVENTS
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Command, Finish, Status, TimerKind
 from stepwell.engine.machine.events import Event, TaskEvent
@@ -109,10 +109,11 @@ def transition(
 def _apply(run: Run, event: Event) -> None:
     state = run.state
     if isinstance(event, events.Redriven):
-        if state.status not in (Status.RUNNING, Status.SUCCEEDED):
+        redrivable = state.status not in (Status.RUNNING, Status.SUCCEEDED)
+        if redrivable and state.next_event <= MAX_REDRIVE_HISTORY_EVENTS:
             redrive(run)
         return
-    if state.status is not Status.RUNNING:
+    if state.status is not Status.RUNNING or not (state.frames or isinstance(event, events.Started)):
         return
     match event:
         case events.Started():

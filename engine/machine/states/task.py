@@ -154,8 +154,7 @@ def tasks_timed_out(run: Run, frames: list[Frame], alias: ErrorName | None = Non
         run.close_task(frame, cancel=True)
         _emit_outcome(run, frame, "TimedOut", details_of(ErrorName.TIMEOUT, None))
     for frame in frames:
-        still_open = run.state.frames.get(frame.id) is frame and frame.phase is Phase.TASK and frame.task is None
-        if still_open:  # what one time-out led to may have swept away the next
+        if frame.phase is Phase.TASK:  # what one time-out led to may have swept away the next
             fail(run, frame, ErrorName.TIMEOUT, None, alias)
 
 

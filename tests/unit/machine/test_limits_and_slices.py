@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+
+from stepwell.engine.asl.parse import parse_definition
+from stepwell.engine.clock import Entropy
+from stepwell.engine.limits import MAX_ASSIGN_BYTES, MAX_HISTORY_EVENTS
+from stepwell.engine.machine import events
+from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.run import Slice
+from stepwell.engine.machine.snapshot import ExecutionState
+from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
+from tests.support.local_machine import START, LocalMachine, info_of, raw, run, succeeds
+from tests.unit.machine.build import Definition, inner, machine, map_, parallel, pass_, task
+
+
+def loop(first: str, second: str, last: str) -> Definition:
+    """States that lead to each other until the input says `stop`."""
+    leave = {"Variable": "$.stop", "IsPresent": True, "Next": last}
+    return {
+        "StartAt": first,
+        "States": {
+            first: pass_(Next=second),
+            second: {"Type": "Choice", "Choices": [leave], "Default": first},
+            last: {"Type": "Succeed"},
+        },
+    }
+
+
+ENDLESS = loop("A", "B", "C")
+
+
+def test_a_step_stops_when_its_slice_is_used_up() -> None:
+    model = parse_definition(ENDLESS)
+    step = transition(model, ExecutionState(info_of()), events.Started(raw({})), START, Entropy(1))
+    assert step.more and len(step.events) in (DEFAULT_SLICE.events, DEFAULT_SLICE.events + 1)
+    again = transition(model, step.state, events.Continued(), START, Entropy(2))
+    assert again.more and again.first_event == step.first_event + len(step.events)
+
+
+def test_a_slice_is_bounded_by_bytes_too() -> None:
+    step = transition(
+        parse_definition(ENDLESS), ExecutionState(info_of()), events.Started(raw("x" * 1000)), START, Entropy(1), Slice(bytes=4500)
+    )  # fmt: skip
+    assert step.more and len(step.events) == 5
+
+
+@pytest.mark.parametrize("slice", (Slice(events=1), Slice(events=3), DEFAULT_SLICE))
+def test_slices_do_not_change_what_happens(slice: Slice) -> None:
+    each = {**map_(pass_()), "ItemProcessor": inner("J", pass_())}
+    definition = machine(parallel(pass_(), each, ResultPath=None), map_(task(), MaxConcurrency=2))
+    sliced = LocalMachine(definition, '{"items": [1, 2, 3]}', world=succeeds(0), slice=slice).run()
+    whole = LocalMachine(definition, '{"items": [1, 2, 3]}', world=succeeds(0)).run()
+    assert sliced.output == whole.output == [0, 0, 0]
+    assert sorted(sliced.types) == sorted(whole.types)
+
+
+def test_an_execution_can_be_stopped_between_slices() -> None:
+    endless = LocalMachine(ENDLESS)
+    assert endless.step(events.Started(raw({}))).more
+    assert endless.step(events.Continued()).more
+    endless.apply(events.StopRequested())
+    assert endless.finish is not None and endless.finish.status is Status.ABORTED
+
+
+def test_the_history_ends_with_its_last_event() -> None:
+    full = run(ENDLESS)
+    assert len(full.seen) == MAX_HISTORY_EVENTS
+    assert full.types[-1] == "ExecutionFailed"
+    assert full.finish is not None
+    assert (full.finish.error, full.finish.cause) == (
+        "States.Runtime", "The execution reached the maximum number of history events (25000).",
+    )  # fmt: skip
+    assert full.redrive() == []
+
+
+def test_open_tasks_are_closed_when_the_history_is_full() -> None:
+    endless = loop("L", "M", "N")
+    both = {
+        "Type": "Parallel",
+        "Branches": [endless, {"StartAt": "T", "States": {"T": task(TimeoutSeconds=9, End=True)}}],
+    }
+    full = LocalMachine(machine(both)).run()
+    assert len(full.seen) == MAX_HISTORY_EVENTS and full.types[-1] == "ExecutionFailed"
+    assert full.tasks == {} and full.timers == {}
+
+
+def test_assigned_variables_have_a_limit() -> None:
+    half = "x" * (MAX_ASSIGN_BYTES // 2)
+    one = run(machine(pass_(Assign={"a.$": "$"})), f'"{half}"')
+    assert one.finish is not None and one.finish.status is Status.SUCCEEDED
+    two = run(machine(pass_(Assign={"a.$": "$", "b.$": "$"})), f'"{half}"')
+    assert two.finish is not None and two.finish.error == "States.DataLimitExceeded"
