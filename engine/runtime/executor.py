@@ -388,7 +388,9 @@ class Executor:
 
     def _not_begun(self, works: list[Work], hot: Hot, fate: Fate, why: str) -> None:
         """Answer a start that did not happen, or of which nobody knows."""
-        error = StoreUnavailableError(why or "The database could not be reached; the start may or may not have happened.")
+        error = StoreUnavailableError(
+            why or "The database could not be reached; the start may or may not have happened."
+        )
         for work in works:
             if fate is Fate.VOID and self.owns(hot.id):
                 self._settle(work, changed=False)
@@ -398,10 +400,10 @@ class Executor:
     def _again(self, hot: Hot, works: list[Work], fate: Fate, why: str) -> None:
         """Read the execution back and apply again what must not be lost; its revision tells whether the commit happened.
 
-        What comes from the inbox goes first: it is durable already, and may be why the step was void.
+        What comes from the inbox goes first, outcomes before all: they are durable already, and may be why the step was void.
         """
         if fate is Fate.VOID:
-            works.sort(key=lambda work: (work.inbox is None, work.inbox))
+            works.sort(key=_precedence)
             self._effects.refused()
         loop = asyncio.get_running_loop()
         for work in works:
@@ -460,6 +462,11 @@ class Executor:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _precedence(work: Work) -> tuple[bool, bool, int]:
+    outcome = isinstance(work.event, events.TaskSucceeded | events.TaskFailed)
+    return work.inbox is None, not outcome, work.inbox or 0
 
 
 def _claims(done: list[tuple[Work, bool]]) -> tuple[set[int], dict[int, str | None]]:

@@ -281,7 +281,15 @@ class Requests:
 
     async def _stop_here(self, id: ExecutionId, error: str | None, cause: str | None) -> CommandAnswer:
         self._must_own(id)
-        await self._executor.ask(id, events.StopRequested(error, cause))
+        deadline = self._clock.monotonic() + COMMAND_SECONDS
+        while not await self._executor.ask(id, events.StopRequested(error, cause)):
+            stored = await self._store.load(id)
+            if stored is None or stored.status is not Status.RUNNING:
+                break
+            if self._clock.monotonic() > deadline:
+                raise StoreUnavailableError("The execution cannot take its first step; ask again.")
+            self._engine.wake_inbox()  # it has been started by another node and waits for its first step
+            await asyncio.sleep(self._poll_least)
         return await self._stopped(id)
 
     async def _stopped(self, id: ExecutionId) -> CommandAnswer:
@@ -389,9 +397,10 @@ class Requests:
             if hot is None:
                 return None, None, False
             frame = hot.state.tasks.get(task)
-            if frame is not None or not hot.busy:
+            if (frame is not None and hot.rev > 0) or not hot.busy:
                 return hot, frame, True
-            await self._executor.ask(id, events.Continued())  # what closed the task is not durable yet
+            # What closed the task is not durable yet; or this is another start under the name of what is in the store.
+            await self._executor.ask(id, events.Continued())
 
     async def heartbeat(self, token: TaskToken) -> TaskAnswer:
         """See `ports.Runtime.heartbeat`."""

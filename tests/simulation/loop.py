@@ -22,7 +22,7 @@ WORLD = 0
 """The process that never dies: the store, the network, the outside."""
 
 
-MOST_STEPS = 500_000
+MOST_STEPS = 200_000
 
 
 class DeadlockError(Exception):

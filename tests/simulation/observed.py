@@ -74,7 +74,7 @@ class ObservedStore(MemoryRuntimeStore):
         return [] if Protection.REDELIVERY in self._without else await super().open_tasks(shards)
 
     async def lost_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
-        return [] if Protection.RESCUE in self._without else await super().lost_tasks(shards)
+        return [] if Protection.RESCUE in self._without else await super().lost_tasks(shards, forgotten_before)
 
     # -- watching --------------------------------------------------------------------------------------------------
 
@@ -134,14 +134,14 @@ class ObservedStore(MemoryRuntimeStore):
         row = self.tasks.get((execution, task))
         if Protection.CLAIM in self._without and row is not None and row.worker is not None:
             row.worker = UUID(worker)
-        granted = await super().post_claim(execution, task, secret_hash, worker, name)
+        granted = await super().post_claim(execution, task, secret_hash, worker, name, holder)
         if granted:
             self.granted.add((execution, task, UUID(worker)))
         return granted
 
     async def requeue_tasks(self, tasks: Sequence[tuple[ExecutionId, int, str]]) -> set[tuple[ExecutionId, int]]:
         before = {(id, task): row.worker for id, task, _ in tasks if (row := self.tasks.get((id, task))) is not None}
-        done = await super().requeue_tasks(tasks)
+        done = await super().requeue_tasks(tasks, forgotten_before)
         for id, task in done:
             worker = before[id, task]
             assert worker is not None
