@@ -5,6 +5,7 @@ The only importer of the JSON library (msgspec) for user data. It must not know 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
@@ -21,13 +22,58 @@ MAX_DEPTH: Final = 400
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder()
 
+_MAX_DIGITS: Final = 4300
+"""Digits of a whole number that the JSON library reads."""
+_SHOWN_CHARS: Final = 24
+_NUMBER_OR_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|(-?[0-9][0-9.eE+-]*+)', re.DOTALL)
+_SURROGATE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
+
+
+def fault_of(text: str | bytes, error: Exception) -> str:
+    """What is wrong with a text that the JSON library refused with `error`, and at which byte, as the end of a sentence."""
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    try:
+        raw.decode()
+    except UnicodeDecodeError as wrong:
+        return f"byte 0x{raw[wrong.start]:02x} is not UTF-8 (byte {wrong.start})"
+    message = str(error)
+    if not raw.strip():
+        return "there is nothing in it"
+    if "surrogate" in message or "truncated" in message:
+        lone = next((found for found in _SURROGATE.finditer(raw) if found[1]), None)
+        if lone is not None:
+            return f"unpaired surrogate {lone[1].decode()} (byte {lone.start()})"
+    if "truncated" in message:
+        return f"it ends too early (byte {len(raw)})"
+    if "out of range" in message:
+        number = next(
+            (found for found in _NUMBER_OR_STRING.finditer(raw) if found[1] and number_out_of_range(found[1])), None
+        )
+        if number is not None:
+            shown = number[1].decode()
+            shown = shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
+            return f"the number {shown} is out of range (byte {number.start()})"
+    return message.removeprefix("JSON is malformed: ").partition(" - at `$")[0]
+
+
+def number_out_of_range(number: str | bytes) -> bool:
+    """Whether a JSON number is one that cannot be held: too large for a double, or with too many digits."""
+    if number.isdigit() or number[1:].isdigit():
+        return len(number) > _MAX_DIGITS
+    try:
+        return float(number) in (float("inf"), float("-inf"))
+    except ValueError:
+        return False
+
 
 def read(text: str | bytes) -> Json:
     """Parse JSON text. Raises `JsonTextError` for anything that is not one JSON value of acceptable depth."""
     try:
         return cast(Json, _decoder.decode(text))
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise JsonTextError(f"The text is not valid JSON: {error}.") from None
+        raise JsonTextError(f"The text is not valid JSON: {fault_of(text, error)}.") from None
     except RecursionError:
         raise JsonTextError(f"The JSON text is nested too deeply; at most {MAX_DEPTH} levels are accepted.") from None
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from stepwell.engine.jsontypes import fault_of
 from stepwell.engine.service import refusals
 from stepwell.engine.service.refusals import ErrorCode, ServiceError
 
@@ -110,7 +111,8 @@ def read(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         message, pointer = _place(str(error))
         raise refusals.invalid(f"The request body is not as expected: {message}", pointer=pointer) from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise ServiceError(ErrorCode.SERIALIZATION, f"The request body is not valid JSON: {error}") from None
+        message = f"The request body is not valid JSON: {fault_of(body, error)}"
+        raise ServiceError(ErrorCode.SERIALIZATION, message) from None
     except RecursionError:
         raise ServiceError(ErrorCode.SERIALIZATION, "The request body is nested too deeply") from None
 

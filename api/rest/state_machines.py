@@ -13,8 +13,10 @@ from stepwell.api.rest.common import Limit, PageToken, admitted, no_content, pag
 from stepwell.api.rest.openapi import body_of, returns
 from stepwell.engine import limits
 from stepwell.engine.asl.diagnostics import Severity
-from stepwell.engine.jsontypes import read
+from stepwell.engine.errors import JsonTextError
+from stepwell.engine.jsontypes import fault_of, read
 from stepwell.engine.service import refusals
+from stepwell.engine.service.refusals import ErrorCode, ServiceError
 from stepwell.engine.service.services import Services
 from stepwell.engine.service.state_machines import MachineConfig
 
@@ -25,11 +27,12 @@ _DEFAULT_ROLE: Final = "arn:aws:iam::000000000000:role/stepwell"
 
 def definition_text(raw: bytes) -> str:
     """The text of a definition: of the object as it was written, or what a string holds."""
-    if raw[:1] == b'"':
-        text = read(raw)
-        assert isinstance(text, str)
-    else:
-        text = raw.decode()
+    try:
+        text = read(raw) if raw[:1] == b'"' else raw.decode()
+    except (JsonTextError, UnicodeDecodeError) as error:
+        why = str(error) if isinstance(error, JsonTextError) else f"The text is not valid JSON: {fault_of(raw, error)}."
+        raise ServiceError(ErrorCode.SERIALIZATION, f"'definition': {why}", pointer="/definition") from None
+    assert isinstance(text, str)
     if not 1 <= len(text) <= limits.MAX_DEFINITION_BYTES:
         raise refusals.invalid(
             f"'definition' must have 1 to {limits.MAX_DEFINITION_BYTES} characters", pointer="/definition"

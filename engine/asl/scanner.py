@@ -12,11 +12,13 @@ from typing import Final, NoReturn
 
 from stepwell.engine import limits
 from stepwell.engine.asl.diagnostics import Diagnostic, DiagnosticCode
+from stepwell.engine.jsontypes import number_out_of_range
 
 TOO_DEEP: Final = f"The definition is nested more than {limits.MAX_DEFINITION_DEPTH} levels deep"
 _VALUES: Final = "(JSON String, Number, Array, Object or token 'null', 'true' or 'false')"
 _SHOWN_CHARS: Final = 500
 _SHOWN_TOKEN_CHARS: Final = 256
+_SHOWN_NUMBER_CHARS: Final = 24
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _PLAIN: Final = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]*')
@@ -260,6 +262,9 @@ class Scanner:
                 "expected digit (0-9) to follow minus sign, for valid numeric value",
                 1,
             )
+        if number_out_of_range(match[0]):
+            shown = match[0] if len(match[0]) <= _SHOWN_NUMBER_CHARS else match[0][:_SHOWN_NUMBER_CHARS] + "..."
+            self._fault(f"Numeric value ({shown}) out of range")
         self._at = match.end()
         following = self.text[self._at : self._at + 1]
         if match[0] in ("0", "-0") and following.isdigit() and following.isascii():
