@@ -1,0 +1,163 @@
+"""`python -m tests.fault.unprotected NAME ARGUMENTS...`: the `stepwell` command with one protection patched out.
+
+For negative controls alone: a fault test must fail when what protects from the fault is missing. Production code has no such
+switches; every patch here fails loudly when what it patches is no longer there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from stepwell.engine.store.sql import QUERIES
+
+BEHIND_SECONDS: Final = 0.5
+"""How long a commit comes after its answer, where answers do not wait for it."""
+
+
+def without_text(query: str, *parts: str) -> None:
+    """Take parts of a statement away."""
+    for part in parts:
+        assert part in QUERIES[query], f"{query}.sql has no {part!r}"
+        QUERIES[query] = QUERIES[query].replace(part, "true" if part.startswith("e.rev") else "")
+
+
+def patch(owner: Any, name: str, replacement: Any) -> None:
+    """Replace a member that exists."""
+    assert hasattr(owner, name), f"{owner} has no {name}"
+    setattr(owner, name, replacement)
+
+
+def redelivery() -> None:
+    """Tasks found open in the store are left alone."""
+    from stepwell.engine.runtime.dispatch import Dispatcher
+
+    patch(Dispatcher, "again", lambda *_: None)
+
+
+def timers() -> None:
+    """Timers live in memory alone."""
+    from stepwell.engine.runtime.timers import Timers
+
+    async def nothing(_: Timers) -> None: ...
+
+    patch(Timers, "scan_now", nothing)
+
+
+def durability() -> None:
+    """Callers are answered, and effects happen, before the commit."""
+    from stepwell.engine.runtime.commit import Committer, Fate
+
+    submit, commit = Committer.submit, Committer._commit
+
+    def submit_and_tell(self: Committer, entry: Any, told: Callable[[Fate, str], None]) -> None:
+        submit(self, entry, lambda *_: None)
+        asyncio.get_running_loop().call_soon(told, Fate.COMMITTED, "")
+
+    async def commit_later(self: Committer, batch: Any) -> None:
+        await asyncio.sleep(BEHIND_SECONDS)
+        await commit(self, batch)
+
+    patch(Committer, "submit", submit_and_tell)
+    patch(Committer, "_commit", commit_later)
+
+
+def stable_keys() -> None:
+    """Each delivery has an idempotency key of its own."""
+    from stepwell.engine import ids
+
+    patch(ids, "idempotency_key", lambda *_: os.urandom(8).hex())
+
+
+def claims() -> None:
+    """Every copy of a task may run."""
+    from stepwell.engine.messages import ClaimAnswer
+    from stepwell.engine.runtime.requests import Requests
+
+    claim = Requests.claim
+
+    async def grant(self: Requests, asked: Any) -> ClaimAnswer:
+        await claim(self, asked)
+        return ClaimAnswer(True)
+
+    patch(Requests, "claim", grant)
+
+
+def worker_leases() -> None:
+    """Nobody looks after tasks of workers that died."""
+    without_text("lost_tasks", " AND (w.expires_at < clock_timestamp() OR w.incarnation IS NULL AND t.started_at < $2)")
+    QUERIES["lost_tasks"] += " AND false AND t.started_at < $2"
+
+
+def first_outcome() -> None:
+    """An outcome written down for the owner takes the place of an earlier one, and the owner does not look for any."""
+    without_text("post_outcome", " AND outcome IS NULL")
+    without_text("commit", "(t.outcome IS NOT NULL AND NOT c.known) OR ")
+
+
+def fate() -> None:
+    """A commit whose connection is lost counts as done."""
+    from stepwell.engine.errors import StoreUnavailableError
+    from stepwell.engine.store.runtime_store import PostgresRuntimeStore
+
+    commit = PostgresRuntimeStore.commit
+
+    async def hope(self: PostgresRuntimeStore, node: Any, entries: Any) -> Any:
+        try:
+            return await commit(self, node, entries)
+        except StoreUnavailableError:
+            return {entry.id for entry in entries}
+
+    patch(PostgresRuntimeStore, "commit", hope)
+
+
+def fences() -> None:
+    """A node does not notice that it lost its shards, and neither does the database."""
+    from stepwell.engine.runtime.leases import Leases
+
+    without_text("commit", " AND owner = :node")
+    QUERIES["commit"] = "-- :node\n" + QUERIES["commit"].replace(
+        "id = ANY (:shards)", "id = ANY (:shards) AND :node IS NOT NULL"
+    )
+    without_text("commit", "e.rev = u.rev")
+    patch(Leases, "valid", property(lambda _: True))
+    patch(Leases, "_lose", lambda *_: None)
+
+
+def bisection() -> None:
+    """A batch that is refused is refused as a whole."""
+    from stepwell.engine.runtime.commit import Committer, Fate
+
+    async def all_of_it(self: Committer, batch: Any, reason: str) -> None:
+        for _, told in batch:
+            self._tell(told, Fate.POISON, reason)
+
+    patch(Committer, "_refused", all_of_it)
+
+
+def polling() -> None:
+    """The inbox is read when NOTIFY says so, and only then."""
+    from stepwell.engine.runtime.engine import EngineOptions
+
+    fields: Any = EngineOptions.__init__
+    patch(EngineOptions, "__init__", lambda self, **given: fields(self, **given, poll_least=3600.0, poll_most=3600.0))
+
+
+PROTECTIONS: Final[dict[str, Callable[[], None]]] = {
+    one.__name__: one
+    for one in (
+        redelivery, timers, durability, stable_keys, claims, worker_leases, first_outcome, fate, fences, bisection, polling,
+    )
+}  # fmt: skip
+"""The one list of protections that can be taken away."""
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1].split(","):
+        PROTECTIONS[name]()
+    from stepwell.cli.main import main
+
+    main(sys.argv[2:])
