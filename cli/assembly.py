@@ -234,13 +234,23 @@ async def _start_helpers(
     life.push_async_callback(upkeep.close)
 
 
+class TextFormatter(logging.Formatter):
+    """A line for people; what was given as `extra` stands behind the message."""
+
+    _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 -- logging's name
+        extra = "".join(f" {name}={value}" for name, value in vars(record).items() if name not in self._KNOWN)
+        return super().formatMessage(record) + extra
+
+
 def configure_logging(settings: Settings) -> None:
     """Log to stderr as the settings say."""
     handler = logging.StreamHandler()
     if settings.log_format == "json":
         handler.setFormatter(telemetry.JsonFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     for noisy in ("alembic", "uvicorn", "uvicorn.error", "amqp", "kombu", "asyncio", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -10,7 +10,7 @@ import hmac
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -53,8 +53,8 @@ class _Stream(asyncio.Protocol):
         self.trusted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+        self._flush()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -76,8 +76,10 @@ class _Stream(asyncio.Protocol):
         self._outgoing.append(message)
 
     def _flush(self) -> None:
+        if self.transport is None:  # not connected yet: what is queued goes out with the connection
+            return
         outgoing, self._outgoing = self._outgoing, []
-        if self.transport is not None:
+        if outgoing:
             self.transport.write(encode(outgoing))
 
     def close(self) -> None:
