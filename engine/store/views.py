@@ -32,16 +32,17 @@ def payload_of(event: HistoryEvent | None) -> Document | None:
 
 def with_data(view: ExecutionView, first_chunk: bytes | None, last_chunk: bytes | None) -> ExecutionView:
     """The view with input, and with output or error and cause where the execution has ended."""
-    view = replace(view, input=input_of(first_chunk))
+    input = input_of(first_chunk)
     if view.status is Status.RUNNING or last_chunk is None:
-        return view
+        return replace(view, input=input)
     end = decode_events(last_chunk).event(view.last_event)
     if end is None or end.type not in TERMINAL:
-        return view
+        return replace(view, input=input)
     details = end.details or {}
     error, cause = details.get("error"), details.get("cause")
     return replace(
         view,
+        input=input,
         output=payload_of(end),
         error=error if isinstance(error, str) else None,
         cause=cause if isinstance(cause, str) else None,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 from urllib.parse import quote
@@ -104,15 +105,21 @@ def invocation_of(request: TaskRequest) -> Invocation:
 
 def function_name(text: str, execution_arn: str, qualifier: Json = None) -> FunctionName | None:
     """Take a function's name or ARN apart; region and account come from the execution's ARN where it has none."""
+    here = [*execution_arn.split(":", 5), "", "", "", "", ""]
+    return _function_name(text, here[1], here[3], here[4], qualifier if isinstance(qualifier, str) else None)
+
+
+@lru_cache(maxsize=4096)
+def _function_name(text: str, partition: str, region: str, account: str, qualifier: str | None) -> FunctionName | None:
+    """The same few names come with every task."""
     match = _FUNCTION_NAME.fullmatch(text)
     if match is None:
         return None
-    here = [*execution_arn.split(":"), "", "", "", "", ""]
-    qualifier = match["qualifier"] or (qualifier if isinstance(qualifier, str) and qualifier else None)
+    qualifier = match["qualifier"] or qualifier or None
     partition, region, account = (
-        match["partition"] or here[1] or "aws",
-        match["region"] or here[3],
-        match["account"] or here[4],
+        match["partition"] or partition or "aws",
+        match["region"] or region,
+        match["account"] or account,
     )
     arn = f"arn:{partition}:lambda:{region}:{account}:function:{match['name']}:{qualifier or LATEST}"
     return FunctionName(match["name"], qualifier, arn)
