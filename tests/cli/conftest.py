@@ -110,7 +110,8 @@ class Up:
 
     def run(self, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run a client command against it."""
-        return command(*arguments, STEPWELL_URL=self.url, STEPWELL_DATA_DIR=str(self.data), **settings)
+        given = {"STEPWELL_URL": self.url, "STEPWELL_DATA_DIR": str(self.data), **settings}
+        return command(*arguments, directory=None, input=None, **given)
 
     def json(self, *arguments: str | Path, code: int = 0, **settings: str) -> Any:
         """Run one with --json; its document. The exit code is checked."""
@@ -132,7 +133,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     (modules / "shop_functions.py").write_text(FUNCTIONS)
     with server_place() as place:
         environment = clean_environment(STEPWELL_FUNCTION_MODULES="shop_functions", PYTHONPATH=f"{modules}:{ROOT}")
-        started = [*COMMAND, "up", "--port", "0", "--workers", "1", "--data-dir", place]
+        started: list[str | Path] = [*COMMAND, "up", "--port", "0", "--workers", "1", "--data-dir", place]
         with RunningProcess(started, environment=environment, directory=modules) as process:
             yield Up(process, process.ready_url(120), place)
             process.terminate()

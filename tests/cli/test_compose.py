@@ -120,6 +120,7 @@ def test_its_processes_run_executions_and_survive_the_loss_of_an_engine(
     for number, id in enumerate(started):
         view = run("status", id, "--wait=60")
         assert (view["status"], view["output"]) == ("SUCCEEDED", 2 * number)
+    assert '"level":"ERROR"' not in api.output + engines[1].output
     checked = command("db", "check", "--json", STEPWELL_DATABASE_URL=durable_database)
     assert (checked.returncode, json.loads(checked.stdout)["ok"]) == (0, True), checked.stdout
 

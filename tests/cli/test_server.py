@@ -105,11 +105,10 @@ def test_a_failure_is_found_repaired_and_redriven(up: Up, define: Define) -> Non
     up.json("functions", "add", "absent", "shop_functions:later")
     try:
         # the registry is believed for some seconds; a redrive is tried until the node has heard of the function
-        for _ in range(50):
-            (view,) = up.lines("redrive", letter["execution"], "--wait", code=None)
-            if view["status"] == "SUCCEEDED":
-                break
-        assert view["status"] == "SUCCEEDED"
+        _until(
+            lambda: up.lines("redrive", letter["execution"], "--wait", code=None)[0]["status"],
+            lambda status: status == "SUCCEEDED",
+        )
         events = up.lines("history", letter["execution"])
         entered = [event["details"]["name"] for event in events if event["type"].endswith("StateEntered")]
         assert entered.count("First") == 1
@@ -215,12 +214,13 @@ def test_a_key_closes_the_server_and_its_revocation_opens_it(up: Up) -> None:
 
 
 def _until(act: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
-    """Keys are believed for some seconds: ask until the server has heard of the change."""
+    """Servers believe what they know for some seconds: act until this one has heard of the change."""
+    seen = []
     for _ in range(200):
-        result = act()
-        if enough(result):
-            return result
-    raise AssertionError(f"it never came: {result}")
+        seen.append(act())
+        if enough(seen[-1]):
+            return seen[-1]
+    raise AssertionError(f"it never came: {seen[-1]}")
 
 
 def children_of(pid: int) -> set[int]:

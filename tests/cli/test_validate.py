@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ GOOD = '{\n  "StartAt": "A",\n  "States": {"A": {"Type": "Succeed"}}\n}\n'
 BAD = '{\n  "StartAt": "A",\n  "States": {\n    "A": {"Type": "Pass", "Comment": 5, "End": true}\n  }\n}\n'
 
 
+Write = Callable[..., Path]
+
+
 @pytest.fixture
-def write(tmp_path: Path):  # noqa: ANN201
+def write(tmp_path: Path) -> Write:
     def file(text: str | bytes, name: str = "m.asl.json") -> Path:
         place = tmp_path / name
         place.write_bytes(text.encode() if isinstance(text, str) else text)
@@ -25,13 +29,13 @@ def write(tmp_path: Path):  # noqa: ANN201
     return file
 
 
-def test_a_good_definition(write) -> None:
+def test_a_good_definition(write: Write) -> None:
     ran = command("validate", write(GOOD))
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.startswith("✓ ")
 
 
-def test_a_finding_has_its_line_and_a_caret_under_the_place(write) -> None:
+def test_a_finding_has_its_line_and_a_caret_under_the_place(write: Write) -> None:
     file = write(BAD)
     ran = command("validate", file)
     assert ran.returncode == 1
@@ -44,7 +48,7 @@ def test_a_finding_has_its_line_and_a_caret_under_the_place(write) -> None:
     assert lines[-1] == f"✗ {file}: 1 error"
 
 
-def test_json_has_the_same(write) -> None:
+def test_json_has_the_same(write: Write) -> None:
     file = write(BAD)
     ran = command("validate", file, "--json")
     assert ran.returncode == 1
@@ -54,7 +58,7 @@ def test_json_has_the_same(write) -> None:
 
 
 @pytest.mark.parametrize("arguments", (["FILE"], ["FILE", "--json"], ["--json", "FILE"]))
-def test_the_short_way_says_what_the_long_one_says(write, invoke: Invoke, arguments: list[str]) -> None:
+def test_the_short_way_says_what_the_long_one_says(write: Write, invoke: Invoke, arguments: list[str]) -> None:
     file = str(write(BAD))
     given = [file if one == "FILE" else one for one in arguments]
     assert plain_files(given)
@@ -73,13 +77,13 @@ def test_stdin() -> None:
     assert command("validate", "-", input=BAD).returncode == 1
 
 
-def test_a_file_that_cannot_be_read_is_no_verdict(write, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_no_verdict(write: Write, tmp_path: Path) -> None:
     ran = command("validate", write(GOOD), tmp_path / "missing.json")
     assert ran.returncode == 2
     assert "missing.json cannot be read" in ran.stderr
 
 
-def test_warnings_fail_only_when_strict(write, invoke: Invoke) -> None:
+def test_warnings_fail_only_when_strict(write: Write, invoke: Invoke) -> None:
     states = {"A": {"Type": "Task", "Resource": "celery:x", "End": True}}
     file = write(json.dumps({"StartAt": "A", "States": states}))
     assert invoke("validate", file).exit_code == 0
@@ -106,7 +110,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_files_are_refused_in_words(write, name: str) -> None:
+def test_odd_files_are_refused_in_words(write: Write, name: str) -> None:
     ran = command("validate", write(ODD[name], "odd.json"))
     assert ran.returncode == 1
     assert "Traceback" not in ran.stderr
@@ -115,12 +119,12 @@ def test_odd_files_are_refused_in_words(write, name: str) -> None:
     assert max(map(len, ran.stdout.splitlines())) < 2500
 
 
-def test_the_size_that_is_told_is_the_files(write) -> None:
+def test_the_size_that_is_told_is_the_files(write: Write) -> None:
     ran = command("validate", write(ODD["huge"]))
     assert "20000014 bytes" in ran.stdout
 
 
-def test_utf16_is_told(write) -> None:
+def test_utf16_is_told(write: Write) -> None:
     ran = command("validate", write("{}".encode("utf-16")))
     assert ran.returncode == 2
     assert "UTF-16" in ran.stderr
