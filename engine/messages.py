@@ -110,6 +110,9 @@ WORKER_LEASE_SECONDS: Final = 20
 #   host   Welcome(proof over that nonce)     engine   Call..., Cancel...     host   Returned..., Raised...
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+STRANGER_FRAME_BYTES: Final = 4096
+STRANGER_SECONDS: Final = 10.0
+"""How long somebody may be connected without showing that it knows the secret."""
 """A longer frame is not one of ours: the connection is closed."""
 
 
@@ -197,10 +200,12 @@ class FrameError(Exception):
 class FrameReader:
     """Cuts a stream into frames. `feed` returns the bodies that are complete by now, in order."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "most")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
+        self.most = most
+        """How long a frame may be. `STRANGER_FRAME_BYTES` until the other side has shown that it knows the secret."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Add what was read. Raises `FrameError` for a length that cannot be."""
@@ -210,8 +215,8 @@ class FrameReader:
         start = 0
         while len(buffer) - start >= 4:
             length = int.from_bytes(buffer[start : start + 4], "big")
-            if length > MAX_FRAME_BYTES:
-                raise FrameError(f"A frame of {length} bytes was announced; at most {MAX_FRAME_BYTES} are accepted.")
+            if length > self.most:
+                raise FrameError(f"A frame of {length} bytes was announced; at most {self.most} are accepted.")
             if len(buffer) - start - 4 < length:
                 break
             bodies.append(bytes(buffer[start + 4 : start + 4 + length]))

@@ -24,7 +24,10 @@ from typing import Any, Final, cast
 import msgspec
 
 from stepwell.engine.messages import (
+    MAX_FRAME_BYTES,
     PROTOCOL_VERSION,
+    STRANGER_FRAME_BYTES,
+    STRANGER_SECONDS,
     Call,
     Cancel,
     Challenge,
@@ -126,7 +129,7 @@ class EngineConnection(asyncio.Protocol):
 
     def __init__(self, host: FunctionHost) -> None:
         self._host = host
-        self._reader = FrameReader()
+        self._reader = FrameReader(STRANGER_FRAME_BYTES)
         self._transport: asyncio.Transport | None = None
         self._nonce = os.urandom(32)
         self._trusted = False
@@ -140,6 +143,10 @@ class EngineConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
         self._host.connections.add(self)
         self._transport.write(frame([Challenge(self._nonce)]))
+        asyncio.get_running_loop().call_later(
+            STRANGER_SECONDS,
+            lambda: None if self._trusted or self._transport is None else self._refuse("it never said who it is"),
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -188,6 +195,7 @@ class EngineConnection(asyncio.Protocol):
         if not hmac.compare_digest(hello.proof, engine_proof(self._host.secret, self._nonce)):
             return self._refuse("the shared secret is not ours")
         self._trusted = True
+        self._reader.most = MAX_FRAME_BYTES
         proof = host_proof(self._host.secret, hello.nonce)
         return self._answer(Welcome(proof, os.getpid(), self._host.functions.names))
 

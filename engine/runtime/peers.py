@@ -15,7 +15,7 @@ from typing import Final, cast
 import msgspec
 
 from stepwell.engine.errors import StepwellError, StoreUnavailableError
-from stepwell.engine.messages import FrameError, FrameReader
+from stepwell.engine.messages import MAX_FRAME_BYTES, STRANGER_FRAME_BYTES, STRANGER_SECONDS, FrameError, FrameReader
 from stepwell.engine.runtime.peer_messages import (
     Answer,
     Ask,
@@ -45,15 +45,21 @@ class _Stream(asyncio.Protocol):
     def __init__(self, received: Callable[[_Stream, PeerMessage], None], lost: Callable[[_Stream], None]) -> None:
         self._received = received
         self._lost = lost
-        self._reader = FrameReader()
+        self._reader = FrameReader(STRANGER_FRAME_BYTES)
         self._outgoing: list[PeerMessage] = []
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self.nonce = b""
         self.trusted = False
 
+    def trust(self) -> None:
+        """The other side knows the secret."""
+        self.trusted = True
+        self._reader.most = MAX_FRAME_BYTES
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+        self._loop.call_later(STRANGER_SECONDS, lambda: None if self.trusted else self.close())
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -128,7 +134,7 @@ class Listener:
                 log.warning("a peer does not know the cluster's secret; closing")
                 stream.close()
                 return
-            stream.trusted = True
+            stream.trust()
             stream.send(PeerWelcome(proof(self._secret, b"listener", message.nonce)))
         elif isinstance(message, Question) and stream.trusted:
             task = asyncio.create_task(self._answer(stream, message))
@@ -192,13 +198,13 @@ class Peer:
                 return self._stream
             loop = asyncio.get_running_loop()
             self._ready = loop.create_future()
+            stream = _Stream(self._received, self._lost)
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    _, stream = await loop.create_connection(
-                        lambda: _Stream(self._received, self._lost), self._host, self._port
-                    )
+                    await loop.create_connection(lambda: stream, self._host, self._port)
                     await self._ready
             except (OSError, TimeoutError) as error:
+                stream.close()
                 raise PeerUnavailableError(f"The node at {self._host}:{self._port} cannot be reached.") from error
             self._stream = stream
             return stream
@@ -211,7 +217,9 @@ class Peer:
             if not hmac.compare_digest(message.proof, proof(self._secret, b"listener", stream.nonce)):
                 log.warning("the node at a peer's address does not know the cluster's secret")
                 stream.close()
-            elif self._ready is not None and not self._ready.done():
+                return
+            stream.trust()
+            if self._ready is not None and not self._ready.done():
                 self._ready.set_result(None)
         elif isinstance(message, Answer):
             future = self._pending.pop(message.id, None)
