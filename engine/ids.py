@@ -107,7 +107,7 @@ def execution_arn(machine_arn: str, name: str) -> str:
 
 
 _FORBIDDEN_IN_NAMES: Final = re.compile(
-    "[\\s<>{}\\[\\]?*\"#%\\\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff\U0010ffff]"
+    '[\\s<>{}\\[\\]?*"#%\\\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff\U0010ffff]'
 )
 
 

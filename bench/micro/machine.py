@@ -138,7 +138,9 @@ def main() -> None:
     if sys.argv[1:2] == ["--profile"]:
         workload = WORKLOADS[sys.argv[2]]
         profile = cProfile.Profile()
-        profile.runcall(lambda: [workload.run_and_write() for _ in range(3000)])
+        with profile:
+            for _ in range(3000):
+                workload.run_and_write()
         pstats.Stats(profile).sort_stats("tottime").print_stats(20)
         return
     print(f"{'us per state':30}{'transition':>12}{'and write':>12}")

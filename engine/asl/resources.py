@@ -48,6 +48,12 @@ class Resource:
     plain_function: bool = False
 
     @property
+    def has_token(self) -> bool:
+        """Whether there is a `$$.Task.Token`: the outcome comes later, from outside."""
+        polled_or_claimed = self.kind in (TargetKind.ACTIVITY, TargetKind.CELERY)
+        return polled_or_claimed or self.pattern is not IntegrationPattern.REQUEST_RESPONSE
+
+    @property
     def history_type(self) -> str:
         """`resourceType` in history events."""
         return self.service or self.kind.value

@@ -114,7 +114,7 @@ class Run:
             "StateMachine": {"Id": info.machine_arn, "Name": info.machine_name},
             "State": state,
         }
-        if frame.task is not None and frame.task.secret:
+        if frame.task is not None and isinstance(current, TaskState) and current.resource.has_token:
             context["Task"] = {"Token": ids.task_token(info.id, frame.task.task, frame.task.secret)}
         item = self.map_item(frame)
         if item is not None:

@@ -8,7 +8,11 @@ from typing import Final
 
 def _load() -> dict[str, str]:
     folder = files("stepwell.engine.store") / "queries"
-    return {item.name.removesuffix(".sql"): item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(".sql")}
+    return {
+        item.name.removesuffix(".sql"): item.read_text("utf-8")
+        for item in folder.iterdir()
+        if item.name.endswith(".sql")
+    }
 
 
 QUERIES: Final = _load()

@@ -69,7 +69,8 @@ class CommandedTargets:
         handler = self.handlers.get(request.state)
         if handler is None:
             future = self.waiting[request.state] = asyncio.get_running_loop().create_future()
-            return await future
+            result: TargetResult = await future
+            return result
         try:
             return TaskSucceeded(request.task, msgspec.Raw(Document.of(handler(request.payload.value)).text))
         except Fails as failure:
@@ -133,7 +134,7 @@ async def open_node(
     clock, seeds, targets = SystemClock(), SystemSeeds(), targets or CommandedTargets()
     store = PostgresRuntimeStore(url, pool, clock, notify=notify)
     holder: list[Requests] = []
-    listener = Listener(SECRET, lambda ask, number: holder[0].answer(ask, number))
+    listener = Listener(SECRET, lambda ask, number: holder[0].answer(ask, number))  # noqa: PLW0108 - made below
     address = await listener.open("127.0.0.1") if listen else None
     options = EngineOptions(node=uuid4(), address=address, lease_ttl_ms=ttl_ms, owns_shards=owns_shards)
     engine = Engine(

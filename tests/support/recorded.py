@@ -88,7 +88,7 @@ class Recording:
         self._case, self._comparer = case, comparer
         self._left = [event for event in self._history if event["type"].endswith("Scheduled")]
         # Recordings hold JSON texts parsed; how they were spelt shows only where one stands inside another.
-        spelt_compactly = r'\"errorMessage\":\"' in json.dumps(self._history)
+        spelt_compactly = r"\"errorMessage\":\"" in json.dumps(self._history)
         self._separators = (",", ":") if spelt_compactly else (", ", ": ")
 
     def __call__(self, task: ScheduleTask) -> Iterable[Event]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, Literal
 
-from stepwell.engine.asl.resources import IntegrationPattern, Resource, TargetKind
+from stepwell.engine.asl.resources import Resource, TargetKind
 from stepwell.engine.asl.states import FieldValue, TaskState
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_PAYLOAD_BYTES
@@ -47,10 +47,11 @@ def run_task(run: Run, frame: Frame) -> None:
     state = frame.current
     assert isinstance(state, TaskState)
     resource = state.resource
-    needs_token = resource.kind in CLAIMED or resource.pattern is not IntegrationPattern.REQUEST_RESPONSE
+    # A function may be registered as a Celery task, whose worker claims it by what is derived from the secret.
+    needs_secret = resource.has_token or resource.kind is TargetKind.FUNCTION
     number = run.state.next_task
     # The payload may hold the task's token, so the task is there before the payload is.
-    frame.task = task = OpenTask(number, run.entropy.bytes16() if needs_token else b"")
+    frame.task = task = OpenTask(number, run.entropy.bytes16() if needs_secret else b"")
     try:
         payload = within_limit(frame, effective_input(run, frame))
         task.timeout_seconds = _seconds(run, frame, state.timeout_seconds)
