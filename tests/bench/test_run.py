@@ -17,20 +17,17 @@ from tests.support.embedded import server_place
 def test_a_quick_run_measures_what_the_database_holds(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     with server_place() as place:
+        options = "floor w1 w2 --no-dbos --clients 2 --seconds 0.3 --rounds 2 --client python"
         command = [
             sys.executable,
             "-m",
             "bench",
-            "floor",
-            "w1",
-            "w2",
-            "--no-dbos",
-            "--clients",
-            "2",
-            "--seconds",
-            "0.3",
+            *options.split(),
+            "--directory",
+            str(place / "run"),
+            "--json",
+            str(file),
         ]
-        command += ["--rounds", "2", "--client", "python", "--directory", str(place / "run"), "--json", str(file)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(file.read_text())

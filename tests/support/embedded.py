@@ -23,15 +23,23 @@ def server_place() -> Iterator[Path]:
     try:
         yield place
     finally:
-        shutil.rmtree(place)
+        for lock in list(place.rglob("watchdog.lock")):
+            _stopped(lock)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def wait_until_stopped(service: EmbeddedService) -> None:
-    """Wait for the watchdog's lock: whoever gets it knows that the server has stopped."""
-    if not service.watchdog_lock_path.exists():
-        return
-    with FileLock.at(service.watchdog_lock_path) as guard:
+    """Wait for the end of a server that nobody uses any more."""
+    stopped = _stopped(service.watchdog_lock_path)
+    assert stopped, f"the watchdog of {service.data_dir} still runs:\n{service.log_tail()}"
+
+
+def _stopped(watchdog_lock: Path) -> bool:
+    """Wait for a watchdog's lock: whoever gets it knows that its server has stopped."""
+    if not watchdog_lock.exists():
+        return True
+    with FileLock.at(watchdog_lock) as guard:
         waiter = threading.Thread(target=guard.exclusive, daemon=True)
         waiter.start()
         waiter.join(DEADLINE)
-        assert not waiter.is_alive(), f"the watchdog of {service.data_dir} still runs:\n{service.log_tail()}"
+        return not waiter.is_alive()
