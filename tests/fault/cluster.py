@@ -135,6 +135,10 @@ class Cluster:
         for process in self._processes:
             sys.stdout.write(f"{process} ({process.returncode}) said:\n{process.output}\n")
 
+    def keep(self, api: Api) -> None:
+        """Hang up at the end."""
+        self._apis.append(api)
+
     def node(
         self, *, failpoint: str | None = None, without: str | None = None, database: str | None = None, port: int = 0,
         **settings: str,
@@ -142,7 +146,7 @@ class Cluster:
         """An engine node with an API. `without` names a protection that it lacks; `settings` are STEPWELL_* by their end."""
         node = Node(self.process("up", "--port", str(port), "--workers", "0", failpoint=failpoint, without=without,
                                  database=database, **settings))  # fmt: skip
-        self._apis.append(node.api)
+        self.keep(node.api)
         return node
 
     def process(

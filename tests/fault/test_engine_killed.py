@@ -1,10 +1,13 @@
-"""An engine is killed: before a commit, between a commit and what follows it, while a task runs, while an execution waits.
+"""An engine is killed: before a commit, between a commit and what follows it, while a task runs, while an execution waits. Or
+only the host of its functions is.
 
 Every scenario returns what it found broken, so that its negative control can show that it would be found.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -114,6 +117,33 @@ def test_killed_during_a_function(cluster: Cluster, ledger: Ledger) -> None:
 def test_control_killed_during_an_http_task(cluster: Cluster, ledger: Ledger) -> None:
     broken = killed_during_a_task(cluster, ledger, http_state(ledger, "Pay"), without="stable_keys")
     assert broken == ["a delivery had a key of its own"]
+
+
+def function_host_killed(cluster: Cluster, ledger: Ledger, without: str | None = None) -> list[str]:
+    node = cluster.node(without=without, function_modules=FUNCTIONS)
+    node.api.deploy("one", sequence(Pay=function_state(ledger)))
+    ledger.hold("Pay")
+    id = node.api.start("one", "a")
+    ledger.wait_for_count("Pay", 1)
+    (host,) = node.process.children("stepwell.workers.host")
+    os.kill(host, signal.SIGKILL)
+    if not without:
+        ledger.wait_for_count("Pay", 2)
+    ledger.release("Pay")
+    shown = node.api.ended(id)
+    broken = [] if shown["status"] == "SUCCEEDED" else [f"{shown['status']}: {shown['error']}"]
+    if list(ledger.keys("Pay").values()) != [2]:
+        broken.append(f"effects: {list(ledger.keys('Pay').values())}")
+    return broken + cluster.findings()
+
+
+def test_function_host_killed(cluster: Cluster, ledger: Ledger) -> None:
+    assert function_host_killed(cluster, ledger) == []
+
+
+def test_control_function_host_killed(cluster: Cluster, ledger: Ledger) -> None:
+    broken = function_host_killed(cluster, ledger, without="host_redelivery")
+    assert broken == ["FAILED: Stepwell.WorkerLost", "effects: [1]"]
 
 
 def killed_during_a_wait(cluster: Cluster, ledger: Ledger, without: str | None = None) -> list[str]:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from stepwell.engine.store.sql import QUERIES
 
 BEHIND_SECONDS: Final = 0.5
@@ -88,8 +90,12 @@ def claims() -> None:
 
 def worker_leases() -> None:
     """Nobody looks after tasks of workers that died."""
-    without_text("lost_tasks", " AND (w.expires_at < clock_timestamp() OR w.incarnation IS NULL AND t.started_at < $2)")
-    QUERIES["lost_tasks"] += " AND false AND t.started_at < $2"
+    from stepwell.engine.store.runtime_store import PostgresRuntimeStore
+
+    async def nothing(*_: object) -> list[object]:
+        return []
+
+    patch(PostgresRuntimeStore, "lost_tasks", nothing)
 
 
 def first_outcome() -> None:
@@ -146,10 +152,83 @@ def polling() -> None:
     patch(EngineOptions, "__init__", lambda self, **given: fields(self, **given, poll_least=3600.0, poll_most=3600.0))
 
 
+def peers() -> None:
+    """Not a protection: a node that can reach no other, as behind a firewall."""
+    from stepwell.engine.runtime.requests import Requests
+
+    async def nobody(*_: object) -> None: ...
+
+    patch(Requests, "_peer", nobody)
+
+
+def impatience() -> None:
+    """Not a protection: callers are told soon that their command was not carried out."""
+    from stepwell.engine.runtime import requests
+
+    patch(requests, "COMMAND_SECONDS", 8.0)
+
+
+def patience() -> None:
+    """Not a protection: leases of workers, and waits for a task to be started, that are short enough for a test."""
+    from stepwell.engine.runtime import dispatch, requests
+
+    patch(requests, "WORKER_LEASE_SECONDS", 7)
+    patch(dispatch, "OVERDUE_MS", {False: 2_000, True: 2_000})
+
+
+def consumer_patience() -> None:
+    """Not a protection: outcomes whose consumer died are given to another soon enough for a test."""
+    from stepwell.engine.targets.celery_results import ResultsConsumer
+
+    patch(ResultsConsumer.__init__, "__kwdefaults__", {"visibility_seconds": 2})
+
+
+def result_first() -> None:
+    """Outcomes are taken from the broker before they are durable."""
+    from stepwell.engine.targets.redis_results import RedisResults
+
+    settle = RedisResults._settle
+
+    async def forget_and_settle(self: RedisResults, client: Any, taken: list[bytes]) -> None:
+        await client.delete(self._taken)
+        await settle(self, client, taken)
+
+    patch(RedisResults, "_settle", forget_and_settle)
+
+
+def whose_outcome() -> None:
+    """An outcome is taken for that of whatever task is open."""
+    from stepwell.engine.ids import ExecutionId
+    from stepwell.engine.messages import Outcome
+    from stepwell.engine.ports import TaskAnswer
+    from stepwell.engine.runtime import requests
+
+    async def take(self: requests.Requests, outcome: Outcome) -> TaskAnswer:
+        id = ExecutionId(bytes.fromhex(outcome.execution))
+        hot = await self._executor.read(id)
+        assert hot is not None
+        outcome = msgspec.structs.replace(outcome, task=next(iter(hot.state.tasks), outcome.task))
+        changed = await self._executor.ask(id, requests._reported_event(outcome))
+        return TaskAnswer.ACCEPTED if changed else TaskAnswer.TIMED_OUT
+
+    patch(requests.Requests, "report_outcome", take)
+
+
+def host_redelivery() -> None:
+    """A call that was lost with its function host is given up."""
+    from stepwell.engine.targets.function_hosts import FunctionHostPool, HostLostError
+
+    async def give_up(*_: object) -> None:
+        raise HostLostError
+
+    patch(FunctionHostPool, "_call_suspect", give_up)
+
+
 PROTECTIONS: Final[dict[str, Callable[[], None]]] = {
     one.__name__: one
     for one in (
         redelivery, timers, durability, stable_keys, claims, worker_leases, first_outcome, fate, fences, bisection, polling,
+        result_first, whose_outcome, host_redelivery, peers, impatience, patience, consumer_patience,
     )
 }  # fmt: skip
 """The one list of protections that can be taken away."""

@@ -60,6 +60,16 @@ class RunningProcess:
         """The exit code, negative for a signal; None while the process runs."""
         return self._process.poll()
 
+    def children(self, having: str) -> list[int]:
+        """The ids of processes it has started whose command says so."""
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == self.pid and having in (place / "cmdline").read_text():
+                    found.append(int(place.name))
+        return found
+
     @property
     def output(self) -> str:
         """All that was said so far."""
