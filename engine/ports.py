@@ -651,8 +651,16 @@ class RuntimeStore(Protocol):
     async def post_outcome(self, execution: ExecutionId, task: int, secret: bytes, event: Event) -> TaskAnswer:
         """Make the first outcome of a task durable, for its owner."""
 
-    async def post_claim(self, execution: ExecutionId, task: int, secret_hash: str, worker: str, name: str | None) -> bool:
-        """Claim a task for a worker, for its owner to know of."""
+    async def post_claim(
+        self,
+        execution: ExecutionId,
+        task: int,
+        secret_hash: str,
+        worker: str,
+        name: str | None,
+        holder: str | None = None,
+    ) -> bool:
+        """Claim a task for a worker, for its owner to know of. `holder` is the worker that handed its claim on to this one."""
 
     async def post_heartbeat(self, execution: ExecutionId, task: int, secret: bytes, now: int) -> TaskAnswer: ...
 
@@ -662,7 +670,7 @@ class RuntimeStore(Protocol):
         """Hand out a READY task of an activity: (execution, task, secret, scheduled event)."""
 
     async def requeue_tasks(
-        self, tasks: Sequence[tuple[ExecutionId, int, str]]
+        self, tasks: Sequence[tuple[ExecutionId, int, str]], forgotten_before: int = 0
     ) -> set[tuple[ExecutionId, int]]:
         """Make STARTED tasks (execution, task, worker) READY again and count one delivery more; returns those that were
         still that worker's, and whose lease was still over. Whoever lists lost tasks may act on it much later.
@@ -672,8 +680,9 @@ class RuntimeStore(Protocol):
 
     async def report_worker(self, report: WorkerReport, lease_seconds: int) -> None: ...
 
-    async def lost_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
-        """STARTED tasks whose worker's lease has expired."""
+    async def lost_tasks(self, shards: Sequence[int], forgotten_before: int = 0) -> Sequence[OpenTaskRow]:
+        """STARTED tasks whose worker's lease has expired; and those started before `forgotten_before` that their worker, though
+        alive, does not report as running: what it said of their outcome was lost."""
 
     async def register_node(self, incarnation: UUID, address: str | None, ttl_ms: int) -> None: ...
 
@@ -681,6 +690,11 @@ class RuntimeStore(Protocol):
         """Renew the lease; returns the live nodes. Raises `NotOwnerError` if the lease had been lost and taken away."""
 
     async def remove_node(self, incarnation: UUID) -> None: ...
+
+    async def rename_node(self, incarnation: UUID, fresh: UUID) -> None:
+        """Hand a node's lease and shards to its new name. No commit under the old name takes effect after this has returned; asking
+        again does no harm.
+        """
 
     async def take_shards(self, incarnation: UUID, most: int) -> Sequence[int]:
         """Take up to `most` shards that nobody alive owns."""

@@ -11,12 +11,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from uuid import UUID
 
 from stepwell.engine.clock import Clock
 from stepwell.engine.errors import BadBatchError, StoreUnavailableError
 from stepwell.engine.ports import CommitEntry, RuntimeStore
 from stepwell.engine.runtime.failpoints import reach
+from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.telemetry import COMMIT_ENTRIES, COMMIT_SECONDS, COMMITS, Counts
 
 log = logging.getLogger(__name__)
@@ -43,11 +43,11 @@ Told = Callable[[Fate, str], None]
 class Committer:
     """Takes entries, one in flight per execution, and tells of each what became of it."""
 
-    def __init__(self, store: RuntimeStore, node: UUID, clock: Clock, metrics: Counts) -> None:
+    def __init__(self, store: RuntimeStore, identity: Identity, clock: Clock, metrics: Counts) -> None:
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._node = node
+        self._identity = identity
         self._queue: deque[tuple[CommitEntry, Told]] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
@@ -97,11 +97,13 @@ class Committer:
         reach("before_commit")
         began = self._clock.monotonic()
         try:
-            written = await self._store.commit(self._node, [entry for entry, _ in batch])
+            await self._identity.settled()
+            written = await self._store.commit(self._identity.node, [entry for entry, _ in batch])
         except BadBatchError as error:
             await self._refused(batch, str(error))
             return
         except StoreUnavailableError as error:
+            self._identity.doubt()
             self._metrics.count(COMMITS, "unknown")
             log.warning("a commit's fate is unknown", extra={"entries": len(batch), "reason": str(error)})
             for _, told in batch:

@@ -205,7 +205,7 @@ class Dispatcher:
         else:
             return
         reach("after_dispatch")
-        if request.resource.kind is TargetKind.CELERY:
+        if result is None:  # it went to a broker, and its outcome comes back by another way
             self._sent.append((request.execution, request.task))
         if result is not None:
             self._metrics.count(TASK_OUTCOMES, type(result).__name__)

@@ -29,6 +29,7 @@ from stepwell.engine.runtime.commit import Committer
 from stepwell.engine.runtime.dispatch import MAX_DELIVERIES, Dispatcher, Targets, undeliverable
 from stepwell.engine.runtime.executor import Effects, Executor
 from stepwell.engine.runtime.hot import Hot, Work
+from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.runtime.leases import Leases
 from stepwell.engine.runtime.timers import Timers
 from stepwell.engine.telemetry import Counts, NoMetrics
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """Beyond this much waiting to be committed, new work is refused with 503 until it has drained."""
 MACHINES_CACHED: Final = 2_000
+FORGOTTEN_MS: Final = 60_000
+"""How long an outcome may be on its way from a worker that lives."""
 STILL_BUSY_MS: Final = 50
 """How soon a timer is looked at again that an execution may have lost in a step which is being committed."""
 
@@ -75,7 +78,7 @@ class Engine(Effects):
     ) -> None:
         metrics = metrics or NoMetrics()
         self._store = store
-        self.node = options.node
+        self.identity = Identity(store, options.node, seeds)
         self._machines = machines
         self._clock = clock
         self._seeds = seeds
@@ -83,19 +86,21 @@ class Engine(Effects):
         self._listen = listen
         self._compiled: dict[tuple[int, int], StateMachine] = {}
         self._waiting: dict[ExecutionId, list[asyncio.Future[bool]]] = {}
+        self._opened = 0.0
         self._inbox_wake = asyncio.Event()
         self._inbox_seen: set[int] = set()
         self._unsure: set[int] = set()
         self._unsure_wake = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
-        self.committer = Committer(store, options.node, clock, metrics)
+        self.committer = Committer(store, self.identity, clock, metrics)
         self.executor = Executor(
-            store, self.committer, self.machine, clock, seeds, self, region=options.region, metrics=metrics
-        )
+            store, self.committer, self.identity, self.machine, clock, seeds, self, region=options.region,
+            metrics=metrics,
+        )  # fmt: skip
         self.dispatcher = Dispatcher(store, self.executor, targets, self._may_act, clock.now_ms, metrics)
         self.timers = Timers(store, clock, lambda: self.executor.owned, self._fire, metrics)
         self.leases = Leases(
-            store, options.node, clock, address=options.address, ttl_ms=options.lease_ttl_ms,
+            store, self.identity, clock, address=options.address, ttl_ms=options.lease_ttl_ms,
             taken=self._taken, lost=self.executor.drop_shards, metrics=metrics,
         )  # fmt: skip
 
@@ -103,6 +108,7 @@ class Engine(Effects):
 
     async def open(self) -> None:
         """Take shards over and begin."""
+        self._opened = self._clock.monotonic()
         self.committer.start()
         if not self._options.owns_shards:
             return
@@ -258,14 +264,18 @@ class Engine(Effects):
                 async with asyncio.timeout(pause):
                     await self._inbox_wake.wait()
             self._inbox_wake.clear()
-            under_way = set(
-                self._inbox_seen
-            )  # what is being applied while we read may be gone, and must not be applied twice
+            # What is being applied while we read may be gone, and must not be applied twice.
+            under_way = set(self._inbox_seen)
+            generation = self.executor.generation
             try:
+                await self.identity.settled()  # else a commit of unknown fate may consume what we read
                 rows = await self._store.inbox(sorted(self.executor.owned), 1000) if self.executor.owned else []
             except StoreUnavailableError as error:
                 log.warning("the inbox cannot be read", extra={"reason": str(error)})
                 pause = self._options.poll_most
+                continue
+            if generation != self.executor.generation:  # another owner may have consumed them meanwhile
+                self._inbox_wake.set()
                 continue
             fresh = [row for row in rows if row.id not in under_way]
             for row in fresh:
@@ -302,8 +312,17 @@ class Engine(Effects):
             except StoreUnavailableError as error:
                 log.warning("lost tasks cannot be read", extra={"reason": str(error)})
 
+    def _forgotten_before(self) -> int:
+        """Tasks started before this moment must be known to their live worker, or its word of the outcome was lost. A node that
+        has only begun gives the outcomes that waited for it time to come in.
+        """
+        if self._clock.monotonic() - self._opened < FORGOTTEN_MS / 1000:
+            return 0
+        return self._clock.now_ms() - FORGOTTEN_MS
+
     async def _rescue_once(self) -> None:
-        lost = await self._store.lost_tasks(sorted(self.executor.owned))
+        forgotten_before = self._forgotten_before()
+        lost = await self._store.lost_tasks(sorted(self.executor.owned), forgotten_before)
         again = [row for row in lost if row.delivery + 1 < MAX_DELIVERIES]
         for row in lost:
             if row.delivery + 1 >= MAX_DELIVERIES:
@@ -311,7 +330,9 @@ class Engine(Effects):
         if again:
             taken = {(row.execution, row.task) for row in again}
             with suppress(StoreUnavailableError):  # if nobody knows, send them all: a claim will tell
-                taken = await self._store.requeue_tasks([(row.execution, row.task, row.worker or "") for row in again])
+                taken = await self._store.requeue_tasks(
+                    [(row.execution, row.task, row.worker or "") for row in again], forgotten_before
+                )
             for row in again:
                 if (row.execution, row.task) not in taken:
                     continue

@@ -28,13 +28,15 @@ from stepwell.engine.machine.commands import (
     ScheduleTask,
     StartTimer,
     Status,
+    TimerKind,
 )
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, full_delta, take_delta
 from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
 from stepwell.engine.ports import CommitEntry, NewDeadLetter, NewExecution, NewTask, RuntimeStore
 from stepwell.engine.runtime.commit import Committer, Fate
-from stepwell.engine.runtime.hot import Hot, Work, revive
+from stepwell.engine.runtime.hot import CONTINUE_TIMER, Hot, Work, revive
+from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.states_errors import ErrorName
 from stepwell.engine.telemetry import DEAD_LETTERS, EXECUTIONS_ENDED, EXECUTIONS_STARTED, Counts
 
@@ -75,6 +77,7 @@ class Executor:
         self,
         store: RuntimeStore,
         committer: Committer,
+        identity: Identity,
         machines: Machines,
         clock: Clock,
         seeds: SeedSource,
@@ -86,6 +89,7 @@ class Executor:
         self._metrics = metrics
         self._store = store
         self._committer = committer
+        self._identity = identity
         self._machines = machines
         self._clock = clock
         self._seeds = seeds
@@ -95,6 +99,8 @@ class Executor:
         self._loading: dict[ExecutionId, list[Work]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.owned: set[int] = set()
+        self.generation = 0
+        """Counts how often something was forgotten because it may be behind the store; what was being read then may be, too."""
 
     # -- coming in -------------------------------------------------------------------------------------------------
 
@@ -153,7 +159,7 @@ class Executor:
             hot = self._hot.get(id)
             if hot is not None:
                 return hot
-            await asyncio.shield(self.ask(id, events.Continued()))
+            await self.ask(id, events.Continued())
             if id not in self._hot and await self._store.status(id) is None:
                 return None
         raise StoreUnavailableError("The execution could not be read just now; ask again.")
@@ -161,6 +167,7 @@ class Executor:
     def drop_shards(self, shards: set[int]) -> None:
         """Forget everything of shards that are no longer ours."""
         self.owned -= shards
+        self.generation += 1
         for id in [id for id in self._hot if shard_of(id) in shards]:
             self._drop(self._hot[id], NotOwnerError("Another node owns this execution now."))
 
@@ -183,8 +190,11 @@ class Executor:
         hot: Hot | None = None
         while True:
             try:
+                await self._identity.settled()
+                generation = self.generation
                 hot = await self._revive(id)
-                break
+                if generation == self.generation or shard_of(id) not in self.owned:
+                    break
             except StoreUnavailableError as error:
                 works = self._loading[id]
                 for work in [work for work in works if not work.insistent]:
@@ -228,6 +238,7 @@ class Executor:
         hot.unsnapped = len(stored.chunks)
         hot.last_now = last_now
         if stored.status is Status.RUNNING and state.ready:
+            hot.continues = True
             hot.works.append(Work(events.Continued(), insistent=True))
         return hot
 
@@ -282,6 +293,7 @@ class Executor:
                 self._settle(work, changed=False)
             return
         entry = self._entry(hot, new, first, written, commands, applied, done, inbox, ended)
+        _go_on(entry, hot, more)
         hot.busy = True
         if more:
             hot.works.appendleft(Work(events.Continued(), insistent=True))
@@ -356,6 +368,8 @@ class Executor:
         hot.busy = False
         if fate is Fate.COMMITTED:
             hot.rev += 1
+            if self._hot.get(hot.id) is not hot:
+                self._outrun(hot.id)
             if entry.new is not None:
                 self._metrics.count(EXECUTIONS_STARTED)
             if entry.dead_letter is not None:
@@ -437,6 +451,15 @@ class Executor:
                 case _:
                     pass
 
+    def _outrun(self, id: ExecutionId) -> None:
+        """A step was committed after its execution had been dropped: what was read back since may be from before."""
+        self.generation += 1
+        other = self._hot.get(id)
+        if other is not None and not other.busy:  # a busy one will be refused for its revision
+            self._forget(other)
+        if self.owns(id):
+            self.apply(id, Work(events.Continued(), insistent=True))
+
     def _forget(self, hot: Hot) -> None:
         """Drop it from memory, unless it was dropped before and read back since."""
         if self._hot.get(hot.id) is hot:
@@ -462,6 +485,15 @@ class Executor:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _go_on(entry: CommitEntry, hot: Hot, more: bool) -> None:
+    """Keep a timer while the execution is between two slices: nothing else would tell who takes it over that it has to go on."""
+    if more and not hot.continues:
+        entry.timers_new.append((CONTINUE_TIMER, hot.last_now, TimerKind.WAIT, None))
+    elif hot.continues and not more:
+        entry.timers_gone.append(CONTINUE_TIMER)
+    hot.continues = more
 
 
 def _precedence(work: Work) -> tuple[bool, bool, int]:

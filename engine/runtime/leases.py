@@ -17,6 +17,7 @@ from stepwell.engine.errors import NotOwnerError, StoreUnavailableError
 from stepwell.engine.ids import SHARD_COUNT
 from stepwell.engine.ports import NodeRow, RuntimeStore
 from stepwell.engine.runtime.failpoints import reach
+from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.telemetry import SHARDS_OWNED, Counts
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Leases:
     def __init__(
         self,
         store: RuntimeStore,
-        node: UUID,
+        identity: Identity,
         clock: Clock,
         *,
         address: str | None,
@@ -42,7 +43,7 @@ class Leases:
     ) -> None:
         self._metrics = metrics
         self._store = store
-        self._node = node
+        self._identity = identity
         self._clock = clock
         self._address = address
         self._ttl_ms = ttl_ms
@@ -60,9 +61,7 @@ class Leases:
 
     async def start(self) -> None:
         """Register, take the first share of shards, keep renewing."""
-        sent = self._clock.monotonic()
-        await self._store.register_node(self._node, self._address, self._ttl_ms)
-        self._renewed(sent)
+        await self._register()
         await self._round()
         self._task = asyncio.create_task(self._keep(), name="leases")
 
@@ -72,7 +71,7 @@ class Leases:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         try:
-            await self._store.remove_node(self._node)
+            await self._store.remove_node(self._identity.node)
         except StoreUnavailableError:
             log.warning("the lease could not be given back; it will run out by itself")
 
@@ -94,19 +93,27 @@ class Leases:
 
     async def _register_again(self) -> None:
         try:
-            sent = self._clock.monotonic()
-            await self._store.register_node(self._node, self._address, self._ttl_ms)
-            self._renewed(sent)
+            await self._register()
         except StoreUnavailableError:
             return
 
+    async def _register(self) -> None:
+        async with self._identity.lock:
+            sent = self._clock.monotonic()
+            await self._store.register_node(self._identity.node, self._address, self._ttl_ms)
+            self._renewed(sent)
+
     async def _round(self) -> None:
+        async with self._identity.lock:
+            await self._share(self._identity.node)
+
+    async def _share(self, node: UUID) -> None:
         """Renew, see who is alive, and take or give shards until the share is fair."""
         sent = self._clock.monotonic()
-        self.nodes = await self._store.renew_node(self._node, self._ttl_ms)
+        self.nodes = await self._store.renew_node(node, self._ttl_ms)
         was_valid = self.valid  # until this very moment: whatever was left undone meanwhile is done anew below
         self._renewed(sent)
-        owned = set(await self._store.owned_shards(self._node))
+        owned = set(await self._store.owned_shards(node))
         if not was_valid or self.owned - owned:
             self._lose(set(self.owned) if not was_valid else self.owned - owned)
         engines = max(1, len(self.nodes))
@@ -114,10 +121,10 @@ class Leases:
         if len(owned) > fair:
             surplus = set(sorted(owned)[fair:])
             self._lose(surplus & self.owned)
-            await self._store.release_shards(self._node, sorted(surplus))
+            await self._store.release_shards(node, sorted(surplus))
             owned -= surplus
         elif len(owned) < fair:
-            owned |= set(await self._store.take_shards(self._node, fair - len(owned)))
+            owned |= set(await self._store.take_shards(node, fair - len(owned)))
         new = owned - self.owned
         self._metrics.set(SHARDS_OWNED, len(owned))
         if new:

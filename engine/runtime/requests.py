@@ -109,7 +109,7 @@ class Requests:
 
     async def _read_owners(self) -> None:
         nodes: dict[UUID, str | None] = {node.incarnation: node.address for node in await self._store.live_nodes()}
-        nodes.pop(self._engine.node, None)
+        nodes.pop(self._engine.identity.node, None)
         owners = await self._store.shard_owners()
         self._owners = {shard: address for shard, owner in owners.items() if (address := nodes.get(owner))}
         self._owners_read = self._clock.monotonic()
@@ -464,7 +464,15 @@ class Requests:
         return await self._claim_by_row(id, claim)
 
     async def _claim_by_row(self, id: ExecutionId, claim: Claim) -> ClaimAnswer:
-        granted = await self._store.post_claim(id, claim.task, claim.key, claim.worker, claim.name)
+        if claim.heartbeat:
+            secret = await self._store.task_secret(id, claim.task)
+            if secret is None or ids.claim_key(secret) != claim.key:
+                return ClaimAnswer(False, "The task is closed.")
+            beat = await self._store.post_heartbeat(id, claim.task, secret, self._clock.now_ms())
+            return ClaimAnswer(
+                beat is TaskAnswer.ACCEPTED, None if beat is TaskAnswer.ACCEPTED else "The task is closed."
+            )
+        granted = await self._store.post_claim(id, claim.task, claim.key, claim.worker, claim.name, claim.holder)
         self._engine.wake_inbox()
         return ClaimAnswer(granted, None if granted else "The task is closed, or another worker runs it.")
 
@@ -476,6 +484,11 @@ class Requests:
             return ClaimAnswer(False, "The task is closed.")
         if ids.claim_key(frame.task.secret) != claim.key:
             return ClaimAnswer(False, "The key does not belong to this task.")
+        if claim.heartbeat:
+            beat = await self._heartbeat_here(AskHeartbeat(id, claim.task, frame.task.secret))
+            return ClaimAnswer(
+                beat is TaskAnswer.ACCEPTED, None if beat is TaskAnswer.ACCEPTED else "The task is closed."
+            )
         if frame.task.started:  # claimed before, perhaps by this very worker, or delivered again: the row knows
             return await self._claim_by_row(id, claim)
         changed = await self._executor.ask(id, events.TaskStarted(claim.task, claim.name), worker=claim.worker)

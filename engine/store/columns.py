@@ -68,7 +68,7 @@ class Columns:
             self.tasks_closed.append((id, number))
         for number, worker in entry.tasks_started:
             by = UUID(worker) if worker is not None else None
-            self.closing.append((id, number, True, by))
+            self.closing.append((id, number, False, by))
             self.tasks_started.append((id, number, by))
         for timer, due_at, kind, of_task in entry.timers_new:
             self.timers_new.append((id, timer, due_at, TIMER_CODES[kind], of_task))

@@ -87,6 +87,7 @@ class MemoryRuntimeStore:
         self.heartbeats: dict[TaskKey, int] = {}
         self.inbox_rows: dict[int, tuple[int, ExecutionId, bytes]] = {}
         self.workers: dict[UUID, int] = {}
+        self.running: dict[UUID, frozenset[str]] = {}
         self.nodes: dict[UUID, tuple[str | None, int]] = {}
         self.shards: list[ShardRow] = [ShardRow() for _ in range(SHARD_COUNT)]
 
@@ -120,13 +121,15 @@ class MemoryRuntimeStore:
         return row.rev == entry.rev
 
     def _comes_late(self, entry: CommitEntry) -> bool:
-        """A task this entry closes has an outcome it does not know of, or one it starts belongs to another worker."""
+        """A task this entry closes or starts has an outcome it does not know of, or one it starts belongs to another worker."""
         for number, known in entry.tasks_closed:
             task = self.tasks.get((entry.id, number))
             if task is not None and task.outcome is not None and not known:
                 return True
         for number, worker in entry.tasks_started:
             task = self.tasks.get((entry.id, number))
+            if task is not None and task.outcome is not None:
+                return True
             if task is not None and task.worker is not None and worker is not None and task.worker != UUID(worker):
                 return True
         return False
@@ -205,17 +208,19 @@ class MemoryRuntimeStore:
     async def open_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
         return [row for row in self._tasks_of(shards) if not row.started]
 
-    async def lost_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
-        return [row for row in self._tasks_of(shards) if self._lost(self.tasks[row.execution, row.task])]
+    async def lost_tasks(self, shards: Sequence[int], forgotten_before: int = 0) -> Sequence[OpenTaskRow]:
+        return [row for row in self._tasks_of(shards) if self._lost((row.execution, row.task), forgotten_before)]
 
-    def _lost(self, task: TaskRow) -> bool:
+    def _lost(self, key: TaskKey, forgotten_before: int) -> bool:
+        task = self.tasks[key]
         if task.worker is None:
             return False
         now = self._clock.now_ms()
         expires_at = self.workers.get(task.worker)
         if expires_at is None:
             return task.started_at is not None and task.started_at < now - UNKNOWN_WORKER_GRACE_MS
-        return expires_at < now
+        forgotten = f"{key[0].hex()}/{key[1]}" not in self.running.get(task.worker, ())
+        return expires_at < now or (forgotten and task.started_at is not None and task.started_at < forgotten_before)
 
     def _tasks_of(self, shards: Sequence[int]) -> list[OpenTaskRow]:
         wanted = set(shards)
@@ -284,12 +289,18 @@ class MemoryRuntimeStore:
         return TaskAnswer.TIMED_OUT if execution in self.executions else TaskAnswer.INVALID
 
     async def post_claim(
-        self, execution: ExecutionId, task: int, secret_hash: str, worker: str, name: str | None
+        self,
+        execution: ExecutionId,
+        task: int,
+        secret_hash: str,
+        worker: str,
+        name: str | None,
+        holder: str | None = None,
     ) -> bool:
         row = self._open(execution, task)
         if row is None or claim_key(row.new.secret) != secret_hash:
             return False
-        if row.status == TASK_STARTED and row.worker != UUID(worker):
+        if row.status == TASK_STARTED and str(row.worker) not in (worker, holder):
             return False
         row.status, row.worker, row.started_at = TASK_STARTED, UUID(worker), self._clock.now_ms()
         self._put(execution, TaskStarted(task, name))
@@ -322,11 +333,13 @@ class MemoryRuntimeStore:
         self._put(id, TaskStarted(task, worker))
         return id, task, row.new.secret, row.new.scheduled_event
 
-    async def requeue_tasks(self, tasks: Sequence[tuple[ExecutionId, int, str]]) -> set[tuple[ExecutionId, int]]:
+    async def requeue_tasks(
+        self, tasks: Sequence[tuple[ExecutionId, int, str]], forgotten_before: int = 0
+    ) -> set[tuple[ExecutionId, int]]:
         done: set[TaskKey] = set()
         for id, task, worker in tasks:
             row = self._open(id, task)
-            if row is not None and row.worker == UUID(worker) and self._lost(row):
+            if row is not None and row.worker == UUID(worker) and self._lost((id, task), forgotten_before):
                 row.status, row.worker = TASK_READY, None
                 row.delivery += 1
                 done.add((id, task))
@@ -339,7 +352,8 @@ class MemoryRuntimeStore:
                 row.status, row.sent_at = TASK_SENT, now
 
     async def report_worker(self, report: WorkerReport, lease_seconds: int) -> None:
-        self.workers[UUID(report.worker)] = self._clock.now_ms() + 1000 * lease_seconds
+        self.workers[UUID(report.worker)] = self._clock.now_ms() + 1000 * (-1 if report.ended else lease_seconds)
+        self.running[UUID(report.worker)] = frozenset(report.running)
 
     # -- leases ----------------------------------------------------------------------------------------------------
 
@@ -361,6 +375,12 @@ class MemoryRuntimeStore:
     async def remove_node(self, incarnation: UUID) -> None:
         await self.release_shards(incarnation, range(SHARD_COUNT))
         self.nodes.pop(incarnation, None)
+
+    async def rename_node(self, incarnation: UUID, fresh: UUID) -> None:
+        for id in await self.owned_shards(incarnation):
+            self.shards[id] = ShardRow(fresh, self.shards[id].epoch + 1)
+        if incarnation in self.nodes:
+            self.nodes[fresh] = self.nodes.pop(incarnation)
 
     async def take_shards(self, incarnation: UUID, most: int) -> Sequence[int]:
         now = self._clock.now_ms()

@@ -158,10 +158,13 @@ class PostgresRuntimeStore:
         async with store_errors():
             return [_task(row) for row in await self._pool.fetch(QUERIES["open_tasks"], list(shards))]
 
-    async def lost_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
+    async def lost_tasks(self, shards: Sequence[int], forgotten_before: int = 0) -> Sequence[OpenTaskRow]:
         grace = self._clock.now_ms() - UNKNOWN_WORKER_GRACE_MS
         async with store_errors():
-            return [_task(row) for row in await self._pool.fetch(QUERIES["lost_tasks"], list(shards), grace)]
+            return [
+                _task(row)
+                for row in await self._pool.fetch(QUERIES["lost_tasks"], list(shards), grace, forgotten_before)
+            ]
 
     async def timers_due(self, shards: Sequence[int], until: int, limit: int) -> Sequence[tuple[ExecutionId, int, int]]:
         async with store_errors():
@@ -207,7 +210,15 @@ class PostgresRuntimeStore:
         known = await self._pool.fetchval("SELECT 1 FROM execution WHERE id = $1", key)
         return TaskAnswer.TIMED_OUT if known else TaskAnswer.INVALID
 
-    async def post_claim(self, execution: ExecutionId, task: int, secret_hash: str, worker: str, name: str | None) -> bool:
+    async def post_claim(
+        self,
+        execution: ExecutionId,
+        task: int,
+        secret_hash: str,
+        worker: str,
+        name: str | None,
+        holder: str | None = None,
+    ) -> bool:
         key = as_uuid(execution)
         event = _event_encoder.encode(TaskStarted(task, name))
         async with store_errors():
@@ -217,8 +228,9 @@ class PostgresRuntimeStore:
             if secret is None or claim_key(secret) != secret_hash:
                 return False
             shard = await self._pool.fetchval(
-                QUERIES["post_claim"], key, task, UUID(worker), event, self._clock.now_ms(), secret
-            )
+                QUERIES["post_claim"], key, task, UUID(worker), event, self._clock.now_ms(), secret,
+                UUID(holder) if holder is not None else None,
+            )  # fmt: skip
         await self._hint(shard)
         return shard is not None
 
@@ -259,7 +271,9 @@ class PostgresRuntimeStore:
         await self._hint(row["shard"])
         return ExecutionId(row["execution_id"].bytes), row["task"], row["secret"], row["scheduled_event"]
 
-    async def requeue_tasks(self, tasks: Sequence[tuple[ExecutionId, int, str]]) -> set[tuple[ExecutionId, int]]:
+    async def requeue_tasks(
+        self, tasks: Sequence[tuple[ExecutionId, int, str]], forgotten_before: int = 0
+    ) -> set[tuple[ExecutionId, int]]:
         grace = self._clock.now_ms() - UNKNOWN_WORKER_GRACE_MS
         async with store_errors():
             rows = await self._pool.fetch(
@@ -268,6 +282,7 @@ class PostgresRuntimeStore:
                 [task for _, task, _ in tasks],
                 [UUID(worker) for _, _, worker in tasks],
                 grace,
+                forgotten_before,
             )
         return {(ExecutionId(row[0].bytes), row[1]) for row in rows}
 
@@ -284,10 +299,12 @@ class PostgresRuntimeStore:
     async def report_worker(self, report: WorkerReport, lease_seconds: int) -> None:
         async with store_errors():
             await self._pool.execute(
-                "INSERT INTO worker (incarnation, host, pid, queues, expires_at) "
-                "VALUES ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 second') "
-                "ON CONFLICT (incarnation) DO UPDATE SET expires_at = excluded.expires_at, queues = excluded.queues",
-                UUID(report.worker), report.host, report.pid, ",".join(report.queues), lease_seconds,
+                "INSERT INTO worker (incarnation, host, pid, queues, expires_at, running) "
+                "VALUES ($1, $2, $3, $4, clock_timestamp() + $5 * interval '1 second', $6) "
+                "ON CONFLICT (incarnation) DO UPDATE "
+                "SET expires_at = excluded.expires_at, queues = excluded.queues, running = excluded.running",
+                UUID(report.worker), report.host, report.pid, ",".join(report.queues),
+                -1 if report.ended else lease_seconds, report.running,
             )  # fmt: skip
 
     async def _hint(self, shard: int | None) -> None:
@@ -333,6 +350,10 @@ class PostgresRuntimeStore:
         async with store_errors():
             await self._pool.execute("UPDATE shard SET owner = NULL, epoch = epoch + 1 WHERE owner = $1", incarnation)
             await self._pool.execute("DELETE FROM node WHERE incarnation = $1", incarnation)
+
+    async def rename_node(self, incarnation: UUID, fresh: UUID) -> None:
+        async with store_errors():
+            await self._pool.execute(QUERIES["rename_node"], incarnation, fresh)
 
     async def take_shards(self, incarnation: UUID, most: int) -> Sequence[int]:
         async with store_errors():

@@ -28,7 +28,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 from sqlalchemy.schema import DDL
 
 from stepwell.engine.asl.resources import TargetKind
@@ -145,6 +145,7 @@ worker = Table(
     _text("host"),
     _int("pid"),
     _text("queues", server_default=text("''")),
+    Column("running", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     _lease("expires_at"),
     postgresql_with={"fillfactor": 50},
 )

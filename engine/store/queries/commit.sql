@@ -9,7 +9,7 @@ WITH fence AS MATERIALIZED (
 -- if closing
 , closing AS MATERIALIZED (
     -- Tasks this batch closes or marks as started, locked so that an outcome or claim that another node has just made
-    -- durable is seen here and not overwritten: the first durable outcome wins.
+    -- durable is seen here and not overwritten: the first durable outcome wins, and what has one is started no more.
     SELECT t.execution_id, (t.outcome IS NOT NULL AND NOT c.known) OR (c.worker IS NOT NULL AND t.worker <> c.worker) AS void
       FROM unnest(:closing) AS c (execution_id, task, known, worker)
       JOIN task t ON t.execution_id = c.execution_id AND t.task = c.task

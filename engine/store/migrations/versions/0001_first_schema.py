@@ -53,6 +53,7 @@ CREATE TABLE worker (
     host TEXT NOT NULL,
     pid INTEGER NOT NULL,
     queues TEXT DEFAULT '' NOT NULL,
+    running TEXT[] DEFAULT '{}' NOT NULL,
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT worker_pkey PRIMARY KEY (incarnation)
 )
