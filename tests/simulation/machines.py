@@ -57,7 +57,16 @@ class MachineMaker:
 
     def _state(self, depth: int) -> State:
         rng = self._rng
-        kinds = [self._function, self._function, self._celery, self._celery, self._token, self._activity, self._wait, self._pass]
+        kinds = [
+            self._function,
+            self._function,
+            self._celery,
+            self._celery,
+            self._token,
+            self._activity,
+            self._wait,
+            self._pass,
+        ]
         if depth < 2:
             kinds += [self._parallel, self._map]
         make = rng.choice(kinds)
@@ -89,7 +98,12 @@ class MachineMaker:
         return state
 
     def _activity(self, depth: int) -> State:
-        state: State = {"Type": "Task", "Resource": ACTIVITY, "ResultPath": "$.r", "TimeoutSeconds": self._rng.randint(8, 40)}
+        state: State = {
+            "Type": "Task",
+            "Resource": ACTIVITY,
+            "ResultPath": "$.r",
+            "TimeoutSeconds": self._rng.randint(8, 40),
+        }
         if self._rng.random() < 0.4:
             state["HeartbeatSeconds"] = self._rng.randint(3, 7)
         return state

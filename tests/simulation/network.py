@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar, cast
 
 from stepwell.engine.clock import Clock
@@ -24,6 +24,8 @@ class Faults:
 
     store_refuses: float = 0.01
     store_reply_lost: float = 0.02
+    store_still_at_work: float = 0.01
+    """The connection is lost, but the server has the statement and carries it out later."""
     slow: float = 0.03
     very_slow: float = 0.004
     crash_at_commit: float = 0.004
@@ -36,7 +38,7 @@ class Faults:
     notify_lost: float = 0.3
 
 
-CALM = Faults(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+CALM = Faults(*[0.0] * len(fields(Faults)))
 
 
 class SimulatedClock:
@@ -108,7 +110,9 @@ class Network:
 
         def arrive() -> None:
             if self.store_away or self.chance(self.faults.store_refuses):
-                self.later(0.001, lambda: settle(None, StoreUnavailableError("The database is away (nothing was written).")))
+                self.later(
+                    0.001, lambda: settle(None, StoreUnavailableError("The database is away (nothing was written)."))
+                )
                 return
             if commits:
                 self.on_commit(process)
@@ -124,7 +128,11 @@ class Network:
                 error = StoreUnavailableError("The connection was lost (the statement took effect).")
             self.later(self.delay(), lambda: settle(result, error))
 
-        self.later(self.delay(), arrive)
+        if self.chance(self.faults.store_still_at_work):
+            self.later(self.rng.uniform(0.01, 5), arrive)
+            self.later(self.delay(), lambda: settle(None, StoreUnavailableError("The connection was lost.")))
+        else:
+            self.later(self.delay(), arrive)
         return await reply
 
 

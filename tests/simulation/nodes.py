@@ -86,7 +86,13 @@ class Cluster:
     """Starts nodes and keeps them coming back."""
 
     def __init__(
-        self, loop: SimulatedLoop, network: Network, store: ObservedStore, rng: random.Random, size: int, targets: TargetsFor
+        self,
+        loop: SimulatedLoop,
+        network: Network,
+        store: ObservedStore,
+        rng: random.Random,
+        size: int,
+        targets: TargetsFor,
     ) -> None:
         self.loop = loop
         self.network = network

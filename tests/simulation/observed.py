@@ -6,7 +6,7 @@ Its protections can be switched off one by one, to show that the simulation noti
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from stepwell.engine.clock import Clock
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.history import TERMINAL
-from stepwell.engine.ports import CommitEntry, OpenTaskRow
+from stepwell.engine.ports import CommitEntry, InboxRow, OpenTaskRow
 from stepwell.engine.store.memory import StoredRow
 from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
 
@@ -55,6 +55,8 @@ class ObservedStore(MemoryRuntimeStore):
         """Claims that were taken away from workers whose lease had run out."""
         self._decoded: dict[ExecutionId, list[chunks.Chunk]] = defaultdict(list)
         self.hints: list[int] = []
+        self.truly_running: Callable[[UUID, Task], bool] = lambda worker, task: False
+        """Whether a worker that lives runs a task, whatever it has reported."""
 
     def accuse(self, what: str) -> None:
         self.broken.append(f"at {self._clock.now_ms() % 10_000_000 / 1000:.3f}: {what}")
@@ -73,7 +75,14 @@ class ObservedStore(MemoryRuntimeStore):
     async def open_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
         return [] if Protection.REDELIVERY in self._without else await super().open_tasks(shards)
 
-    async def lost_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
+    async def inbox(self, shards: Sequence[int], limit: int) -> Sequence[InboxRow]:
+        rows = await super().inbox(shards, limit)
+        if Protection.INBOX in self._without:
+            for row in rows:
+                del self.inbox_rows[row.id]
+        return rows
+
+    async def lost_tasks(self, shards: Sequence[int], forgotten_before: int = 0) -> Sequence[OpenTaskRow]:
         return [] if Protection.RESCUE in self._without else await super().lost_tasks(shards, forgotten_before)
 
     # -- watching --------------------------------------------------------------------------------------------------
@@ -103,7 +112,9 @@ class ObservedStore(MemoryRuntimeStore):
         before.append(chunk)
         for applied in chunk.applied:
             self._watch_outcome(entry.id, name, applied.event)
-        outcomes = {one.event.task for one in chunk.applied if isinstance(one.event, events.TaskSucceeded | events.TaskFailed)}
+        outcomes = {
+            one.event.task for one in chunk.applied if isinstance(one.event, events.TaskSucceeded | events.TaskFailed)
+        }
         for task, known in entry.tasks_closed:
             if known and task not in outcomes:
                 if not outcomes:
@@ -130,7 +141,15 @@ class ObservedStore(MemoryRuntimeStore):
         """The chunks of an execution, in the order they were written."""
         return self._decoded[id]
 
-    async def post_claim(self, execution: ExecutionId, task: int, secret_hash: str, worker: str, name: str | None) -> bool:
+    async def post_claim(
+        self,
+        execution: ExecutionId,
+        task: int,
+        secret_hash: str,
+        worker: str,
+        name: str | None,
+        holder: str | None = None,
+    ) -> bool:
         row = self.tasks.get((execution, task))
         if Protection.CLAIM in self._without and row is not None and row.worker is not None:
             row.worker = UUID(worker)
@@ -139,13 +158,15 @@ class ObservedStore(MemoryRuntimeStore):
             self.granted.add((execution, task, UUID(worker)))
         return granted
 
-    async def requeue_tasks(self, tasks: Sequence[tuple[ExecutionId, int, str]]) -> set[tuple[ExecutionId, int]]:
+    async def requeue_tasks(
+        self, tasks: Sequence[tuple[ExecutionId, int, str]], forgotten_before: int = 0
+    ) -> set[tuple[ExecutionId, int]]:
         before = {(id, task): row.worker for id, task, _ in tasks if (row := self.tasks.get((id, task))) is not None}
         done = await super().requeue_tasks(tasks, forgotten_before)
         for id, task in done:
             worker = before[id, task]
             assert worker is not None
-            if self.workers.get(worker, 0) >= self._clock.now_ms():
+            if self.workers.get(worker, 0) >= self._clock.now_ms() and self.truly_running(worker, (id, task)):
                 self.accuse(f"task {task} was taken from a live worker")
             self.lapsed.add((id, task, worker))
         return done

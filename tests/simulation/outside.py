@@ -10,6 +10,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -54,13 +55,14 @@ class Ledger:
     def run(self, task: Task, worker: UUID) -> None:
         """A worker that was granted a task runs it."""
         claim = (*task, worker)
+        name = f"{self.store.executions[task[0]].view.name}: task {task[1]}"
         if claim not in self.store.granted:
-            self.store.accuse(f"task {task[1]} was granted to a worker that has no durable claim")
+            self.store.accuse(f"{name} was granted to a worker that has no durable claim")
         for other in self.runs[task]:
             if other == worker and claim not in self.store.lapsed:
-                self.store.accuse(f"task {task[1]} runs twice by one claim")
-            elif other != worker and (*task, other) not in self.store.lapsed:
-                self.store.accuse(f"task {task[1]} runs by a second claim beside the first")
+                self.store.accuse(f"{name} runs twice by one claim")
+            elif other != worker and claim not in self.store.lapsed and (*task, other) not in self.store.lapsed:
+                self.store.accuse(f"{name} runs by a second claim beside the first")
         self.runs[task].append(worker)
 
 
@@ -167,10 +169,11 @@ class Worker:
         self._outside.network.later(self._outside.network.rng.uniform(0.5, 20), self.start)
 
     async def _report(self) -> None:
-        report = WorkerReport(str(self.incarnation), "host", self.process)
         while True:
+            running = [f"{execution.hex()}/{task}" for execution, task in self._running]
+            report = WorkerReport(str(self.incarnation), "host", self.process, running=running)
             try:
-                await self._outside.cluster.ask(lambda requests: requests.report_worker(report), seconds=5)
+                await self._outside.cluster.ask(partial(_report, report), seconds=5)
             except StoreUnavailableError:
                 await asyncio.sleep(1)
                 continue
@@ -191,17 +194,33 @@ class Worker:
             await self._outside.report(message, worker)
         self._running.discard(task)
 
+    def runs(self, worker: UUID, task: Task) -> bool:
+        """Whether this process is that worker, lives and runs the task."""
+        return (
+            worker == self.incarnation
+            and self.up
+            and self._outside.cluster.loop.alive(self.process)
+            and task in self._running
+        )
+
+
+async def _report(report: WorkerReport, requests: Requests) -> None:
+    await requests.report_worker(report)
+
 
 class Outside:
     """All of it."""
 
-    def __init__(self, network: Network, cluster: Cluster, store: ObservedStore, rng: random.Random, workers: int) -> None:
+    def __init__(
+        self, network: Network, cluster: Cluster, store: ObservedStore, rng: random.Random, workers: int
+    ) -> None:
         self.network = network
         self.cluster = cluster
         self.ledger = Ledger(store)
         self._rng = rng
         self.broker = Broker(network)
         self.broker.workers = [Worker(self) for _ in range(workers)]
+        store.truly_running = lambda worker, task: any(one.runs(worker, task) for one in self.broker.workers)
 
     def start(self) -> None:
         for worker in self.broker.workers:

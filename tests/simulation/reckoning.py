@@ -100,7 +100,9 @@ def _check_replay(store: ObservedStore, id: ExecutionId, machine: StateMachine, 
 
 def _check_leftovers(store: ObservedStore) -> None:
     for what, rows in (("tasks", store.tasks), ("timers", store.timers)):
-        left = [store.executions[id].view.name for id, _ in rows if store.executions[id].view.status is not Status.RUNNING]
+        left = [
+            store.executions[id].view.name for id, _ in rows if store.executions[id].view.status is not Status.RUNNING
+        ]
         if left:
             store.accuse(f"{what} are left of executions that have ended: {left}")
 

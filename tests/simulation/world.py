@@ -62,7 +62,7 @@ class World:
     def __init__(self, seed: int, options: Options) -> None:
         self.options = options
         self.rng = random.Random(seed)
-        self.loop = SimulatedLoop()
+        self.loop = SimulatedLoop()  # type: ignore[abstract] # sockets, signals and processes are what it does without
         self.network = Network(self.loop, self.rng, Faults())
         self.store = ObservedStore(SimulatedClock(self.loop), options.without)
         self.cluster = Cluster(
@@ -88,7 +88,7 @@ class World:
         await asyncio.sleep(self.options.fault_seconds)
         self._heal()
         deadline = self.loop.time() + self.options.patience_seconds
-        while self.loop.time() < deadline and not self.store.broken and not self._quiet():
+        while self.loop.time() < deadline and not self.store.broken and not self._quiet():  # noqa: ASYNC110 - of virtual time
             await asyncio.sleep(1.0)
         reckon(self.store, self.outside.ledger, self.started)
 
@@ -120,7 +120,7 @@ class World:
     async def _havoc(self) -> None:
         """Break something every few seconds."""
         rng, cluster = self.rng, self.cluster
-        while not self.healed:
+        while True:
             await asyncio.sleep(rng.expovariate(1 / 4))
             if self.healed:
                 return
@@ -155,7 +155,9 @@ class World:
         machine = rng.choice(self.machines)
         name = f"e{number}" if rng.random() < 0.8 else None
         requests = [StartRequest(machine=machine, input=Document.of(make_input(rng, number)), name=name)]
-        if name is not None and rng.random() < 0.3:  # a racing start under the same name, with the same input or another
+        if (
+            name is not None and rng.random() < 0.3
+        ):  # a racing start under the same name, with the same input or another
             other = requests[0].input if rng.random() < 0.5 else Document.of(make_input(rng, -1))
             requests.append(StartRequest(machine=machine, input=other, name=name))
         answers = await asyncio.gather(*(self._start(request) for request in requests))
@@ -221,7 +223,7 @@ def _watched_log(store: ObservedStore) -> Iterator[None]:
         log.propagate = propagate
 
 
-def simulate(seed: int, options: Options = Options()) -> Result:  # noqa: B008 - immutable
+def simulate(seed: int, options: Options = Options()) -> Result:
     """Run one world. The same seed and options give the same result, to the last byte."""
     world = World(seed, options)
     store = world.store

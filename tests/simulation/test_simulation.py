@@ -1,0 +1,47 @@
+"""The runtime under faults from a seed, and proof that the simulation would notice if a protection were missing.
+
+A failing seed: `STEPWELL_SIM_SEED=n pytest tests/simulation`. More of them: `python -m tests.simulation --seeds 0:10000`.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.simulation.observed import Protection
+from tests.simulation.world import Options, simulate
+
+SEEDS = 200
+CHUNK = 10
+CHOSEN = os.environ.get("STEPWELL_SIM_SEED")
+FIRSTS = [int(CHOSEN)] if CHOSEN else list(range(0, SEEDS, CHUNK))
+
+
+@pytest.mark.parametrize("first", FIRSTS)
+def test_every_promise_holds(first: int) -> None:
+    for seed in [first] if CHOSEN else range(first, first + CHUNK):
+        result = simulate(seed)
+        assert not result.broken, f"STEPWELL_SIM_SEED={seed}: " + "\n  ".join(result.broken[:10])
+        assert result.executions > 0, "nothing was started"
+        assert result.commits > 0, "nothing was committed"
+
+
+def test_a_seed_gives_the_same_run_again() -> None:
+    assert simulate(7) == simulate(7)
+
+
+def test_faults_happen() -> None:
+    results = [simulate(seed) for seed in range(3)]
+    assert sum(result.crashes for result in results) > 3
+    assert {status for result in results for status in result.statuses} >= {"SUCCEEDED", "FAILED"}
+
+
+CONTROL_SEEDS = 40
+
+
+@pytest.mark.parametrize("protection", list(Protection))
+def test_a_missing_protection_is_noticed(protection: Protection) -> None:
+    options = Options(without=frozenset({protection}), patience_seconds=400)
+    noticed = any(simulate(seed, options).broken for seed in range(CONTROL_SEEDS))
+    assert noticed, f"no seed below {CONTROL_SEEDS} needs this protection: {protection}"
