@@ -30,7 +30,15 @@ class StepwellError(Exception):
 
 
 class JsonTextError(StepwellError):
-    """Text that is not JSON, is nested too deeply or holds characters JSON documents may not carry."""
+    """Text that is not JSON, is nested too deeply or holds characters JSON documents may not carry.
+
+    `line` and `column`, counted from 1, say where in the text the fault is, when that is known.
+    """
+
+    def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
 
 
 class ConfigurationError(StepwellError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -19,21 +19,78 @@ Json: TypeAlias = "str | int | float | bool | None | Mapping[str, Json] | Sequen
 MAX_DEPTH: Final = 400
 """Levels of nesting a document may have. Far above what people write, far below what recursion stands."""
 
+TOO_DEEP: Final = f"it is nested too deeply; at most {MAX_DEPTH} levels are accepted"
+
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder()
 
 _MAX_DIGITS: Final = 4300
 """Digits of a whole number that the JSON library reads."""
 _SHOWN_CHARS: Final = 24
+_BYTE: Final = re.compile(r" \(byte ([0-9]+)\)$")
+"""How the JSON library tells the place of a fault."""
 _NUMBER_OR_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|(-?[0-9][0-9.eE+-]*+)', re.DOTALL)
 _SURROGATE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )
 
 
-def fault_of(text: str | bytes, error: Exception) -> str:
-    """What is wrong with a text that the JSON library refused with `error`, and at which byte, as the end of a sentence."""
+class Fault(NamedTuple):
+    """What is wrong with a text, as the end of a sentence, and where; lines and columns (characters) count from 1."""
+
+    what: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return self.what if self.line is None else f"{self.what} (line {self.line}, column {self.column})"
+
+
+def fault_of(text: str | bytes, error: Exception) -> Fault:
+    """What is wrong with a text that the JSON library refused with `error`."""
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    what = _fault_words(raw, error)
+    place = _BYTE.search(what)
+    if place is None:
+        return Fault(what)
+    return Fault(what[: place.start()], *place_of(raw, int(place[1])))
+
+
+def place_of(raw: bytes, offset: int) -> tuple[int, int]:
+    """Line and column of a byte."""
+    begin = raw.rfind(b"\n", 0, offset) + 1
+    return raw.count(b"\n", 0, begin) + 1, len(raw[begin:offset].decode("utf-8", "replace")) + 1
+
+
+def too_deep_at(raw: bytes) -> int | None:
+    """The byte at which a text goes deeper than `MAX_DEPTH`; None if it does not. Without recursion."""
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return None
+    depth = 0
+    quoted = escaped = False
+    for offset, byte in enumerate(raw):
+        if quoted:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                quoted = False
+        elif byte == 0x22:
+            quoted = True
+        elif byte in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return offset
+        elif byte in b"]}":
+            depth -= 1
+    return None
+
+
+def _fault_words(raw: bytes, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        offset = too_deep_at(raw)
+        return TOO_DEEP if offset is None else f"{TOO_DEEP} (byte {offset})"
     try:
         raw.decode()
     except UnicodeDecodeError as wrong:
@@ -72,10 +129,9 @@ def read(text: str | bytes) -> Json:
     """Parse JSON text. Raises `JsonTextError` for anything that is not one JSON value of acceptable depth."""
     try:
         return cast(Json, _decoder.decode(text))
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise JsonTextError(f"The text is not valid JSON: {fault_of(text, error)}.") from None
-    except RecursionError:
-        raise JsonTextError(f"The JSON text is nested too deeply; at most {MAX_DEPTH} levels are accepted.") from None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        fault = fault_of(text, error)
+        raise JsonTextError(f"The text is not valid JSON: {fault}.", fault.line, fault.column) from None
 
 
 def write(value: Json) -> bytes:

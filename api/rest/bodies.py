@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 import msgspec
 
 from stepwell.engine.jsontypes import fault_of
 from stepwell.engine.service import refusals
-from stepwell.engine.service.refusals import ErrorCode, ServiceError
 
 T = TypeVar("T")
+
+_MEMBER = re.compile("Object (?:contains unknown|missing required) field `(.*)`", re.DOTALL)
+"""How msgspec names a member that is too many or too few."""
 
 
 class Body(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
@@ -110,17 +113,15 @@ def read(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         message, pointer = _place(str(error))
         raise refusals.invalid(f"The request body is not as expected: {message}", pointer=pointer) from None
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        message = f"The request body is not valid JSON: {fault_of(body, error)}"
-        raise ServiceError(ErrorCode.SERIALIZATION, message) from None
-    except RecursionError:
-        raise ServiceError(ErrorCode.SERIALIZATION, "The request body is nested too deeply") from None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise refusals.unreadable("The request body is not valid JSON", fault_of(body, error)) from None
 
 
 def _place(message: str) -> tuple[str, str | None]:
     """Split msgspec's message into what is wrong and a JSON pointer to where."""
-    text, at, place = message.partition(" - at `$")
-    if not at:
-        return message, None
+    text, _, place = message.partition(" - at `$")
     pointer = place.rstrip("`").replace("[", ".").replace("]", "").replace(".", "/")
+    member = _MEMBER.fullmatch(text)
+    if member is not None:
+        pointer += "/" + member[1].replace("~", "~0").replace("/", "~1")
     return text, pointer or None

@@ -51,8 +51,9 @@ def refusal(error: ServiceError, request_id: str) -> Reply:
         "detail": str(error),
         "requestId": request_id,
     }
-    if error.pointer is not None:
-        document["pointer"] = error.pointer
+    for name in ("pointer", "line", "column"):
+        if (place := getattr(error, name)) is not None:
+            document[name] = place
     if error.reason is not None:
         document["reason"] = error.reason
     if error.resource_name is not None:

@@ -29,9 +29,17 @@ def definition_text(raw: bytes) -> str:
     """The text of a definition: of the object as it was written, or what a string holds."""
     try:
         text = read(raw) if raw[:1] == b'"' else raw.decode()
-    except (JsonTextError, UnicodeDecodeError) as error:
-        why = str(error) if isinstance(error, JsonTextError) else f"The text is not valid JSON: {fault_of(raw, error)}."
-        raise ServiceError(ErrorCode.SERIALIZATION, f"'definition': {why}", pointer="/definition") from None
+    except JsonTextError as error:
+        raise ServiceError(
+            ErrorCode.SERIALIZATION,
+            f"'definition': {error}",
+            pointer="/definition",
+            line=error.line,
+            column=error.column,
+        ) from None
+    except UnicodeDecodeError as error:
+        what = "'definition': The text is not valid JSON"
+        raise refusals.unreadable(what, fault_of(raw, error), pointer="/definition") from None
     assert isinstance(text, str)
     if not 1 <= len(text) <= limits.MAX_DEFINITION_BYTES:
         raise refusals.invalid(

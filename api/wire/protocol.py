@@ -14,6 +14,7 @@ from stepwell.api.wire.constraints import check
 from stepwell.api.wire.members import INPUTS
 from stepwell.api.wire.operations import NOT_SERVED, OPERATIONS
 from stepwell.engine.jsontypes import fault_of
+from stepwell.engine.service import refusals
 from stepwell.engine.service.refusals import ErrorCode, ServiceError
 from stepwell.engine.service.services import Services
 
@@ -64,11 +65,8 @@ async def handle(services: Services, request: Request) -> Reply:
         raise _unknown(name, target)
     try:
         input = _decoder.decode(request.body or b"{}")
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        message = f"The request body is not a JSON object: {fault_of(request.body, error)}"
-        raise ServiceError(ErrorCode.SERIALIZATION, message) from None
-    except RecursionError:
-        raise ServiceError(ErrorCode.SERIALIZATION, "The request body is nested too deeply") from None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise refusals.unreadable("The request body is not a JSON object", fault_of(request.body, error)) from None
     check(INPUTS[name], input)
     answer = await handler(services, request, input)
     return Reply(200, _encoder.encode(answer), CONTENT_TYPE)

@@ -9,7 +9,7 @@ from stepwell.engine.asl import source
 from stepwell.engine.asl.diagnostics import DefinitionError
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.ids import StatesArn, parse_arn, valid_name
-from stepwell.engine.jsontypes import MAX_DEPTH, Document
+from stepwell.engine.jsontypes import MAX_DEPTH, Document, place_of, too_deep_at
 from stepwell.engine.service import refusals
 from stepwell.engine.service.refusals import ValidationReason
 
@@ -71,7 +71,9 @@ def error_and_cause(error: str | None, cause: str | None) -> None:
     for member, text, most in (("error", error, limits.MAX_ERROR_LENGTH), ("cause", cause, limits.MAX_CAUSE_LENGTH)):
         if text is not None and len(text) > most:
             rule = f"have length less than or equal to {most}"
-            raise refusals.constraints_broken([refusals.constraint(member, f"'{text[:64]}...'", rule)])
+            raise refusals.constraints_broken(
+                [refusals.constraint(member, f"'{text[:64]}...'", rule)], pointer=f"/{member}"
+            )
 
 
 def size_fault(raw: bytes, member: str) -> str | None:
@@ -84,35 +86,15 @@ def size_fault(raw: bytes, member: str) -> str | None:
 
 
 def document_of(raw: bytes) -> Document:
-    """The document a text holds. Raises `JsonTextError` with a message in the words of AWS's parser."""
-    if (raw.count(b"[") + raw.count(b"{")) > MAX_DEPTH:
-        check_depth(raw)
+    """The document a text holds. Raises `JsonTextError` with a message in the words of AWS's parser, and the place."""
+    deep = too_deep_at(raw)
+    if deep is not None:
+        message = f"The JSON text is nested too deeply; at most {MAX_DEPTH} levels are accepted"
+        raise JsonTextError(message, *place_of(raw, deep))
     try:
         return Document.parse(raw)
     except JsonTextError as error:
-        raise JsonTextError(_parser_words(raw, str(error))) from None
-
-
-def check_depth(raw: bytes) -> None:
-    """Refuse text nested more deeply than `MAX_DEPTH`, without recursion. Raises `JsonTextError`."""
-    depth = 0
-    quoted = escaped = False
-    for byte in raw:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                quoted = False
-        elif byte == 0x22:
-            quoted = True
-        elif byte in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise JsonTextError(f"The JSON text is nested too deeply; at most {MAX_DEPTH} levels are accepted")
-        elif byte in b"]}":
-            depth -= 1
+        raise JsonTextError(_parser_words(raw, str(error)), error.line, error.column) from None
 
 
 def _parser_words(raw: bytes, fallback: str) -> str:

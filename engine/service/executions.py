@@ -235,13 +235,13 @@ def _input_document(input: bytes | None) -> Document:
     if input is None:
         return EMPTY_OBJECT
     if len(input) > limits.MAX_PAYLOAD_BYTES:
-        raise refusals.constraints_broken([checks.size_fault(input, "input") or ""])
+        raise refusals.constraints_broken([checks.size_fault(input, "input") or ""], pointer="/input")
     if not input.strip():
-        raise refusals.invalid_input("Invalid execution input.")
+        raise refusals.invalid_input(JsonTextError("Invalid execution input."))
     try:
         return checks.document_of(input)
     except JsonTextError as error:
-        raise refusals.invalid_input(str(error)) from None
+        raise refusals.invalid_input(error) from None
 
 
 def _within_bytes(events: Sequence[tuple[int, HistoryEvent]]) -> Sequence[tuple[int, HistoryEvent]]:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from stepwell.engine.asl.diagnostics import Diagnostic, definition_error_text
-from stepwell.engine.errors import StepwellError
+from stepwell.engine.errors import JsonTextError, StepwellError
+from stepwell.engine.jsontypes import Fault
 
 
 class ErrorCode(StrEnum):
@@ -61,7 +62,8 @@ class ServiceError(StepwellError):
     """A request that is refused: `code` says what kind of refusal, the message what is wrong.
 
     `resource_name` and `reason` are extra members some exceptions carry; `diagnostics` come with a refused definition;
-    `pointer` is the place in the request (RFC 6901), where it is one.
+    `pointer` is the place in the request (RFC 6901), where it is one; `line` and `column` the place in the text of that member,
+    or of the whole request, where that text cannot be read.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class ServiceError(StepwellError):
         resource_name: str | None = None,
         diagnostics: Sequence[Diagnostic] = (),
         pointer: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -80,6 +84,8 @@ class ServiceError(StepwellError):
         self.resource_name = resource_name
         self.diagnostics = tuple(diagnostics)
         self.pointer = pointer
+        self.line = line
+        self.column = column
 
 
 def invalid(message: str, *, reason: ValidationReason | None = None, pointer: str | None = None) -> ServiceError:
@@ -92,10 +98,10 @@ def constraint(member: str, value: str, rule: str) -> str:
     return f"Value {value} at '{member}' failed to satisfy constraint: Member must {rule}"
 
 
-def constraints_broken(breaches: Sequence[str]) -> ServiceError:
+def constraints_broken(breaches: Sequence[str], *, pointer: str | None = None) -> ServiceError:
     """A request that breaks constraints of the API model."""
     noun = "error" if len(breaches) == 1 else "errors"
-    return invalid(f"{len(breaches)} validation {noun} detected: {'; '.join(breaches)}")
+    return invalid(f"{len(breaches)} validation {noun} detected: {'; '.join(breaches)}", pointer=pointer)
 
 
 def invalid_arn(why: str) -> ServiceError:
@@ -117,13 +123,22 @@ def invalid_definition(diagnostics: Sequence[Diagnostic]) -> ServiceError:
     )
 
 
-def invalid_input(why: str) -> ServiceError:
+def invalid_input(why: JsonTextError) -> ServiceError:
     message = f"Invalid State Machine Execution Input: '{why}'"
-    return ServiceError(ErrorCode.INVALID_EXECUTION_INPUT, message, pointer="/input")
+    return ServiceError(ErrorCode.INVALID_EXECUTION_INPUT, message, pointer="/input", line=why.line, column=why.column)
 
 
-def invalid_output(why: str) -> ServiceError:
-    return ServiceError(ErrorCode.INVALID_OUTPUT, f"Invalid Output: '{why}'", pointer="/output")
+def invalid_output(why: JsonTextError) -> ServiceError:
+    return ServiceError(
+        ErrorCode.INVALID_OUTPUT, f"Invalid Output: '{why}'", pointer="/output", line=why.line, column=why.column
+    )
+
+
+def unreadable(what: str, fault: Fault, *, pointer: str | None = None) -> ServiceError:
+    """A request, or the member of one that `pointer` names, whose text is no JSON."""
+    return ServiceError(
+        ErrorCode.SERIALIZATION, f"{what}: {fault}", pointer=pointer, line=fault.line, column=fault.column
+    )
 
 
 def machine_does_not_exist(arn: str) -> ServiceError:

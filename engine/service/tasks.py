@@ -32,11 +32,11 @@ class Tasks:
         """A task has succeeded with this output text (SendTaskSuccess); returns when that is durable."""
         task = _token(token)
         if len(output) > limits.MAX_PAYLOAD_BYTES:
-            raise refusals.constraints_broken([checks.size_fault(output, "output") or ""])
+            raise refusals.constraints_broken([checks.size_fault(output, "output") or ""], pointer="/output")
         try:
             document = checks.document_of(output)
         except JsonTextError as error:
-            raise refusals.invalid_output(str(error)) from None
+            raise refusals.invalid_output(error) from None
         _settle(await self._runtime.complete_task(task, document))
 
     async def fail(self, token: str, error: str | None = None, cause: str | None = None) -> None:
@@ -62,7 +62,7 @@ class Tasks:
             try:
                 checks.document_of(bytes(outcome.output))
             except JsonTextError as error:
-                raise refusals.invalid_output(str(error)) from None
+                raise refusals.invalid_output(error) from None
         return await self._runtime.report_outcome(outcome)
 
     async def report_worker(self, report: WorkerReport) -> None:

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 
+from stepwell.engine.jsontypes import MAX_DEPTH
 from stepwell.engine.messages import Claim, Outcome, WorkerReport
 from tests.api.conftest import Stack
 
@@ -217,7 +218,8 @@ async def test_a_refused_definition_says_where(rest: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("body", "pointer"),
     (
-        ({"definitions": {}}, None),
+        ({"definitions": {}}, "/definitions"),
+        ({"roleArn": "a"}, "/definition"),
         ({"definition": PASS, "roleArn": 1}, "/roleArn"),
         ({"definition": PASS, "type": "EXPRESS"}, "/type"),
         ({"definition": ""}, "/definition"),
@@ -228,6 +230,36 @@ async def test_a_wrong_body_is_refused(rest: httpx.AsyncClient, body: Any, point
     answer = await rest.put("/v1/state-machines/m", json=body)
     assert answer.status_code == 400
     assert answer.json().get("pointer") == pointer
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "column"),
+    (
+        (b'{"name": "a",\n "input": }', 2, 11),
+        (b'{\n\n  "name": "\xc3\xa4\xff"}', 3, 13),
+        ('{"name": "ä\\ud800"}'.encode(), 1, 12),
+        (b'{"input": {"a": 1}', 1, 19),
+        (b'{"input": ' + b"[" * 100_000, 1, 11 + MAX_DEPTH - 1),
+    ),
+)
+async def test_a_fault_in_a_body_has_a_line_and_a_column(
+    rest: httpx.AsyncClient, content: bytes, line: int, column: int
+) -> None:
+    await make(rest)
+    document = problem(
+        await rest.post("/v1/state-machines/m/executions", content=content), 400, "SerializationException"
+    )
+    assert (document["line"], document["column"]) == (line, column)
+    assert f"(line {line}, column {column})" in document["detail"]
+
+
+async def test_a_fault_in_an_input_is_placed_within_it(rest: httpx.AsyncClient) -> None:
+    await make(rest)
+    content = b'{"name": "n", "input": [\n  1e999]}'
+    document = problem(
+        await rest.post("/v1/state-machines/m/executions", content=content), 400, "InvalidExecutionInput"
+    )
+    assert (document["pointer"], document["line"], document["column"]) == ("/input", 2, 3)
 
 
 @pytest.mark.parametrize("content", (b"{", b"[]", b"\xff", b'{"name": "\\ud800"}', b"[" * 100_000))
