@@ -16,7 +16,6 @@ NAMES: Final = frozenset(
         "after_commit",
         "before_dispatch",
         "after_dispatch",
-        "before_outcome",
         "after_takeover",
     }
 )

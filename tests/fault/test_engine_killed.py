@@ -119,6 +119,28 @@ def test_control_killed_during_an_http_task(cluster: Cluster, ledger: Ledger) ->
     assert broken == ["a delivery had a key of its own"]
 
 
+def test_killed_during_a_take_over(cluster: Cluster, ledger: Ledger) -> None:
+    """One dies while its task runs, its heir once it owns the shards and before it has looked at anything of them."""
+    first = cluster.node()
+    first.api.deploy("one", sequence(Pay=http_state(ledger, "Pay"), Rest={"Type": "Wait", "Seconds": 1}))
+    ledger.hold("Pay")
+    id = first.api.start("one", "a")
+    ledger.wait_for_count("Pay", 1)
+    first.process.kill()
+    until(lambda: cluster.shards_owned() == 0, "the end of its lease")
+    heir = cluster.process("up", "--port", "0", "--workers", "0", failpoint="after_takeover")
+    assert heir.wait() == -9, heir.output
+    heirs = "owner = (SELECT incarnation FROM node ORDER BY started_at DESC LIMIT 1)"
+    assert cluster.sql(f"SELECT count(*) FROM shard WHERE {heirs}") == [256]
+    last = cluster.node()
+    ledger.wait_for_count("Pay", 2)
+    ledger.release("Pay")
+    assert last.api.ended(id)["status"] == "SUCCEEDED"
+    assert last.api.event_types(id).count("TaskSucceeded") == 1
+    assert list(ledger.keys("Pay").values()) == [2]
+    assert cluster.findings() == []
+
+
 def function_host_killed(cluster: Cluster, ledger: Ledger, without: str | None = None) -> list[str]:
     node = cluster.node(without=without, function_modules=FUNCTIONS)
     node.api.deploy("one", sequence(Pay=function_state(ledger)))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fault.cluster import Cluster, http_state, sequence, until
+from tests.fault.cluster import Cluster, Node, http_state, sequence, until
 from tests.fault.servers import CuttingProxy, Loss, OwnPostgres, own_postgres
 from tests.fixtures.processes import StartProcess
 from tests.support.ledger import Ledger
@@ -60,6 +60,8 @@ def restarted_under_load(
         for so_far, how in ((LOAD // 6, signal.SIGINT), (LOAD // 2, signal.SIGQUIT)):
             ledger.wait_for_count("A", so_far)
             postgres.stop(how)
+            if how is signal.SIGQUIT:
+                until(lambda: all(failed_renewals(node) >= 5 for node in (one, two)), "both to be without a lease")
             postgres.start()
         ids = {start.result() for start in starts}
     for node, name in ((one, "last-of-one"), (two, "last-of-two")):
@@ -74,6 +76,10 @@ def restarted_under_load(
     until(lambda: cluster.sql("SELECT count(*) FROM execution WHERE status = 1") == [0], "all to end")
     broken += [f"{state}: {len(ledger.keys(state))}" for state in ("A", "C") if len(ledger.keys(state)) != LOAD + 2]
     return broken + cluster.findings()
+
+
+def failed_renewals(node: Node) -> int:
+    return node.process.output.count("the lease cannot be renewed")
 
 
 def test_postgres_restarted_under_load(own_cluster: Cluster, postgres: OwnPostgres, ledger: Ledger) -> None:
