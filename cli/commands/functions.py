@@ -34,6 +34,8 @@ def add(output: Output, name: str, target: str, kind: str | None) -> None:
     view = Client.from_environment().put(f"/v1/functions/{part(name)}", {"kind": kind, "target": target})
     output.document(view)
     output.say(f"{view['name']} is {view['kind']} {view['target']}")
+    if kind == "python":
+        output.remark("Engines import it if STEPWELL_FUNCTION_MODULES names its module.", fg="bright_black")
 
 
 @functions.command(name="list")

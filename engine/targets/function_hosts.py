@@ -287,7 +287,7 @@ class FunctionHostPool:
     async def _wait_for_host(self) -> list[HostConnection]:
         if self._arrival is None or not self.configured:
             raise TargetUnavailableError(
-                "No function host is configured: start one with `stepwell worker --functions`."
+                "No function host is configured: set STEPWELL_FUNCTION_MODULES, or STEPWELL_FUNCTION_HOSTS."
             )
         try:
             async with asyncio.timeout(self._patience):

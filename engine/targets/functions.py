@@ -161,6 +161,8 @@ class FunctionTarget:
             return FunctionRecord(function.name, FunctionKind.PYTHON, function.name)
         if self._url is not None:
             return FunctionRecord(function.name, FunctionKind.HTTP, self._url)
+        for name in function.registry_names:  # who registers it now need not wait to redrive what failed
+            self._cache.pop(name, None)
         raise not_found(function, invocation.request_id)
 
     async def _registered(self, name: str) -> FunctionRecord | None:
