@@ -104,6 +104,8 @@ class Client:
         self, method: str, target: str, data: bytes | None, headers: Mapping[str, str], patience: float
     ) -> tuple[int, bytes]:
         """Send a request; once more on a fresh connection when a kept one has been closed in the meantime."""
+        if self._connection is not None and self._connection.sock is None:  # the last answer said that it is closed
+            self.close()
         fresh = self._connection is None
         try:
             connection = self._connect(patience)
@@ -133,6 +135,8 @@ class Client:
         match error:
             case ConnectionRefusedError():
                 reason = "nothing listens there"
+            case http.client.RemoteDisconnected() | ConnectionResetError() | BrokenPipeError():
+                reason = "it hung up"
             case TimeoutError():
                 reason = "it did not answer in time"
             case ssl.SSLCertVerificationError():

@@ -122,6 +122,14 @@ def data_directory(given: Path | None) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def own_command() -> str:
+    """How this command is called from here: by its name if a shell finds it, else by its path."""
+    own = Path(sys.executable).with_name("stepwell")
+    if not own.exists() or shutil.which("stepwell") == str(own):
+        return "stepwell"
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
+
+
 def port_is_free(port: int) -> bool:
     """Whether somebody listens there already."""
     with socket.socket() as probe:

@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import click
 
 from stepwell.cli.client import ANSWER_SECONDS, LONGEST_WAIT, PAGE, Client, reference
-from stepwell.cli.failures import ExitCode
+from stepwell.cli.failures import ExitCode, Failure
 from stepwell.cli.output import Output, duration, moment, pretty, status
 from stepwell.cli.progress import parse_time
 
 POLL_SECONDS: Final = 0.5
 """How long a request may wait for the end before the history is read again."""
 
+AWAY_SECONDS: Final = 60.0
+"""How long a server that was there and went away is waited for: an execution outlives it."""
+AGAIN_SECONDS: Final = 0.5
+
 Event = Mapping[str, Any]
+
+
+class Watch:
+    """Reads of an execution that is being followed. Once the server has answered, its restart is waited for."""
+
+    def __init__(self, client: Client, seconds: float | None = None) -> None:
+        self._client = client
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._heard = False
+
+    @property
+    def left(self) -> float | None:
+        """The seconds that are left to wait; None where there is no limit."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None, *, patience: float = ANSWER_SECONDS) -> Any:
+        """`Client.get`, again and again while the server is away."""
+        since: float | None = None
+        while True:
+            try:
+                answer = self._client.get(path, query, patience=patience)
+            except Failure as failure:
+                away = failure.code == "Unreachable" or failure.details.get("status") == 503
+                if not away or not self._heard:
+                    raise
+                now = time.monotonic()
+                if since is None:
+                    since = now
+                    click.echo("The server has gone away; waiting for it to come back.", err=True)
+                if now - since > AWAY_SECONDS or self.left == 0:
+                    message = f"{failure.message} The execution goes on as soon as a server runs again."
+                    raise Failure(message, ExitCode(failure.exit_code), code=failure.code) from None
+                time.sleep(AGAIN_SECONDS)
+            else:
+                self._heard = True
+                return answer
 
 
 class HistoryReader:
     """Reads an execution's history page by page, and goes on where it was when asked again."""
 
-    def __init__(self, client: Client, id: str) -> None:
+    def __init__(self, client: Client | Watch, id: str) -> None:
         self._client = client
         self._path = f"/v1/executions/{reference(id)}/history"
         self._after: str | None = None
@@ -44,32 +85,27 @@ def follow(
     client: Client, id: str, tell: Callable[[list[Event]], None], seconds: float | None = None
 ) -> dict[str, Any]:
     """Tell of an execution's events until it has ended or `seconds` are over; how it stands then."""
-    reader = HistoryReader(client, id)
-    left = seconds
+    watch = Watch(client, seconds)
+    reader = HistoryReader(watch, id)
     while True:
-        wait = POLL_SECONDS if left is None else min(POLL_SECONDS, max(0.0, left))
-        view: dict[str, Any] = client.get(f"/v1/executions/{reference(id)}", {"wait": wait})
+        wait = POLL_SECONDS if watch.left is None else min(POLL_SECONDS, watch.left)
+        view: dict[str, Any] = watch.get(f"/v1/executions/{reference(id)}", {"wait": wait})
         fresh = reader.read()
         if fresh:
             tell(fresh)
-        if left is not None:
-            left -= POLL_SECONDS
-        if view["status"] != "RUNNING" or (left is not None and left <= 0):
+        if view["status"] != "RUNNING" or watch.left == 0:
             return view
 
 
 def wait_for(client: Client, id: str, seconds: float | None) -> dict[str, Any]:
     """Wait for the end of an execution, `seconds` at most; how it stands then."""
-    left = seconds
-    while True:
-        wait = LONGEST_WAIT if left is None else min(LONGEST_WAIT, max(0.0, left))
-        view: dict[str, Any] = client.get(
-            f"/v1/executions/{reference(id)}", {"wait": wait}, patience=wait + ANSWER_SECONDS
-        )
-        if left is not None:
-            left -= wait
-        if view["status"] != "RUNNING" or (left is not None and left <= 0):
-            return view
+    watch = Watch(client, seconds)
+    path = f"/v1/executions/{reference(id)}"
+    view: dict[str, Any] = watch.get(path)
+    while view["status"] == "RUNNING" and watch.left != 0:
+        wait = LONGEST_WAIT if watch.left is None else min(LONGEST_WAIT, watch.left)
+        view = watch.get(path, {"wait": wait}, patience=wait + ANSWER_SECONDS)
+    return view
 
 
 def exit_code_of(view: Mapping[str, Any]) -> ExitCode:
@@ -105,6 +141,7 @@ def show_execution(output: Output, view: Mapping[str, Any]) -> None:
     """Everything about an execution, for people."""
     redrive = view.get("redriveStatus")
     reason = view.get("redriveStatusReason")
+    failed = view["status"] not in {"RUNNING", "SUCCEEDED"}
     output.fields(
         [
             ("id", view["id"]),
@@ -115,11 +152,8 @@ def show_execution(output: Output, view: Mapping[str, Any]) -> None:
             ("started", moment(view["startedAt"])),
             ("stopped", moment(view.get("stoppedAt"))),
             ("events", view["events"]),
-            (
-                "redriven",
-                f"{view['redriveCount']} times, last {moment(view['redrivenAt'])}" if view.get("redrivenAt") else None,
-            ),
-            ("redrivable", "yes" if redrive == "REDRIVABLE" else f"no: {reason}" if reason else None),
+            ("redriven", _redriven(view)),
+            ("redrivable", "yes" if redrive == "REDRIVABLE" else f"no: {reason}" if failed and reason else None),
         ]
     )
     for line in failure_lines(view):
@@ -128,3 +162,10 @@ def show_execution(output: Output, view: Mapping[str, Any]) -> None:
         if member in view and not output.json:
             output.say(click.style(member, fg="bright_black"))
             output.value(view[member])
+
+
+def _redriven(view: Mapping[str, Any]) -> str | None:
+    if not view.get("redrivenAt"):
+        return None
+    last = moment(view["redrivenAt"])
+    return f"once, {last}" if view["redriveCount"] == 1 else f"{view['redriveCount']} times, last {last}"

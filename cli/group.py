@@ -99,9 +99,10 @@ class StepwellGroup(click.Group):
         """Run the subcommand. What it raises on purpose, or by a fault of ours, becomes a message without a stack trace."""
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort):
+        except click.exceptions.Exit:
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):  # the latter from a prompt
+            click.echo(err=True)
             return fail_hard(ExitCode.INTERRUPTED)
         except Failure as error:
             error.as_json = _wants_json(ctx)

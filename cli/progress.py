@@ -129,7 +129,7 @@ class Progress:
 
 
 def failure_text(error: str | None, cause: str | None) -> str:
-    """An error and its cause on one line; of a function's cause in JSON, the message."""
+    """An error and its cause on one line; of a function's cause in JSON the message, of an HTTP task's the answer."""
     if not cause:
         return error or "failed"
     try:
@@ -138,6 +138,10 @@ def failure_text(error: str | None, cause: str | None) -> str:
         told = None
     if isinstance(told, dict) and isinstance(told.get("errorMessage"), str):
         cause = told["errorMessage"]
+    elif isinstance(told, dict) and "StatusText" in told:
+        body = told.get("ResponseBody")
+        said = body if isinstance(body, str) else "" if body is None else json.dumps(body, ensure_ascii=False)
+        cause = f"{told['StatusText']} {said}".strip()
     return f"{error}: {cause}" if error else cause
 
 

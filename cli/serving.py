@@ -223,6 +223,7 @@ class WorkerChild:
     def __init__(
         self, settings: Settings, url: str, *, concurrency: int | None = None, api_key: str | None = None
     ) -> None:
+        self._closed = False
         reading, self._lifeline = os.pipe()
         environment = {
             **os.environ,
@@ -250,7 +251,10 @@ class WorkerChild:
             log.error("The worker ended with code %d; Celery tasks wait until one is started again.", code)
 
     async def close(self) -> None:
-        """Ask it to finish what it runs; end it when that takes too long."""
+        """Ask it to finish what it runs; end it when that takes too long. Once it is closed, nothing is done."""
+        if self._closed:
+            return
+        self._closed = True
         if self.process.poll() is None:
             self.process.terminate()
             try:

@@ -66,12 +66,12 @@ def list_(output: Output, /, status: str, limit: int, everything: bool, **where:
             one["status"],
             one["stateMachine"],
             one.get("state"),
-            failure_text(one.get("error"), one.get("cause")),
             moment(one["at"]),
+            failure_text(one.get("error"), one.get("cause")),
         )
         for one in found
     ]
-    output.table(["ID", "STATUS", "MACHINE", "STATE", "ERROR", "AT"], rows, "No dead letters.")
+    output.table(["ID", "STATUS", "MACHINE", "STATE", "AT", "ERROR"], rows, "No dead letters.")
 
 
 @dead_letters.command()

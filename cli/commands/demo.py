@@ -7,7 +7,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -15,7 +15,15 @@ from typing import Any, Final
 import click
 
 from stepwell.cli.client import Client, part
-from stepwell.cli.demonstration import Example, Server, data_directory, find_examples, stand_ins, without_catch
+from stepwell.cli.demonstration import (
+    Example,
+    Server,
+    data_directory,
+    find_examples,
+    own_command,
+    stand_ins,
+    without_catch,
+)
 from stepwell.cli.failures import ExitCode, fail_hard
 from stepwell.cli.following import Event, HistoryReader, follow, wait_for
 from stepwell.cli.options import json_option, pass_output
@@ -48,17 +56,22 @@ def demo(output: Output, port: int | None, data_dir: Path | None) -> None:
         output.say(click.style("Starting Stepwell: PostgreSQL, Valkey, API, engine and workers ...", fg="bright_black"))
         server = Server(examples, data, services, port)
         life.callback(server.close)
+        life.enter_context(stopping_said(output))
         url = server.wait_ready()
         client = Client(url)
         life.callback(client.close)
         story = Story(output, client, examples, services)
         story.tell()
         output.document({"url": url, **story.results})
-        story.farewell(url)
         if story.failed:
             fail_hard(ExitCode.FAILED)
         if sys.stdin.isatty() and sys.stdout.isatty() and not output.json:
+            story.farewell(url)
             wait_for_interrupt(output)
+        else:
+            output.say(
+                "\nStopping. At a terminal it stays up, to be looked at; `stepwell up` starts one that is to stay."
+            )
 
 
 @contextmanager
@@ -75,15 +88,25 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def wait_for_interrupt(output: Output) -> None:
-    """Stay until Ctrl-C."""
-    output.say(click.style("It stays up until Ctrl-C.", fg="bright_black"))
+@contextmanager
+def stopping_said(output: Output) -> Iterator[None]:
+    """Say on Ctrl-C that what was started is being stopped, which takes seconds."""
     try:
-        while True:
-            signal.pause()
+        yield
     except KeyboardInterrupt:
         output.say()
         output.say(click.style("Stopping ...", fg="bright_black"))
+        raise
+
+
+def wait_for_interrupt(output: Output) -> None:
+    """Stay until Ctrl-C."""
+    output.say(click.style("It stays up until Ctrl-C.", fg="bright_black"))
+    with suppress(KeyboardInterrupt):
+        while True:
+            signal.pause()
+    output.say()
+    output.say(click.style("Stopping ...", fg="bright_black"))
 
 
 class Story:
@@ -179,12 +202,13 @@ class Story:
     def farewell(self, url: str) -> None:
         """Where it is, and what to try next."""
         self._title(f"Stepwell runs at {url}")
+        name = own_command()
         export = "" if url == "http://127.0.0.1:8083" else f"export STEPWELL_URL={url}"
         for line in (
             export,
-            "stepwell list",
-            "stepwell history ID --follow",
-            f"stepwell start {ORDER} --input @asl_examples/{ORDER}/input.declined.json --wait",
+            f"{name} list",
+            f"{name} history ID --follow",
+            f"{name} start {ORDER} --input @asl_examples/{ORDER}/input.declined.json --wait",
             f"aws stepfunctions list-state-machines --endpoint-url {url}",
             f"open {url}/docs",
         ):

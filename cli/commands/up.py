@@ -104,12 +104,24 @@ async def serve_everything(settings: Settings, bound: Any, workers: int | None, 
         await refuse_open_bind(node, settings)
         count = min(4, os.cpu_count() or 1) if workers is None else workers
 
+        worked = asyncio.Event()
+        child: WorkerChild | None = None
+
         def ready() -> None:
-            if count:
+            nonlocal child
+            if count and not stop.is_set():
                 child = WorkerChild(settings, url, concurrency=count, api_key=settings.api_key)
                 life.push_async_callback(child.close)
                 watching = asyncio.create_task(child.watch(stop))
                 life.callback(watching.cancel)
             on_ready(url)
 
-        await serve_api(node, settings, bound, stop, ready)
+        async def stop_worker_first() -> None:  # what it still runs is claimed and reported at the API
+            await stop.wait()
+            if child is not None:
+                await child.close()
+            worked.set()
+
+        stopping = asyncio.create_task(stop_worker_first())
+        life.callback(stopping.cancel)
+        await serve_api(node, settings, bound, worked, ready)

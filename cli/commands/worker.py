@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -84,11 +85,22 @@ def run_celery(name: str, queues: str | None, concurrency: int | None, pool: str
             code="NoApplication",
         ) from error
     install(application)
+    allow_root(application)
     level = os.environ.get("STEPWELL_LOG_LEVEL") or "info"
     arguments = ["--quiet", "worker", f"--pool={pool}", f"--loglevel={level}", "--without-gossip", "--without-mingle"]
     arguments += [f"--queues={queues}"] if queues else []
     arguments += [f"--concurrency={concurrency}"] if concurrency else []
     application.worker_main([*arguments, *options])
+
+
+def allow_root(application: Any) -> None:
+    """Keep Celery from warning of root where it has no reason to: a message can run code only by pickle."""
+    from warnings import filterwarnings
+
+    from celery.exceptions import SecurityWarning
+
+    if not any("pickle" in kind or "python" in kind for kind in application.conf.accept_content):
+        filterwarnings("ignore", category=SecurityWarning)
 
 
 def run_function_host(modules: str, listen: str | None, threads: int) -> None:

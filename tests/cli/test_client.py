@@ -22,6 +22,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.answer: Answer = lambda method, path, body: (200, {})
+        self.closing = False
         self.asked: list[tuple[str, str, bytes, dict[str, str]]] = []
         stub = self
 
@@ -35,6 +36,8 @@ class Stub:
                 text = value if isinstance(value, bytes) else b"" if value is None else json.dumps(value).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
+                if stub.closing:
+                    self.send_header("Connection", "close")
                 self.end_headers()
                 self.wfile.write(text)
 
@@ -147,3 +150,8 @@ def test_names_and_references_fit_into_paths() -> None:
     assert part("a/b c") == "a%2Fb%20c"
     assert part("arn:aws:states:x") == "arn:aws:states:x"
     assert reference("arn:aws:states:r:1:execution:m:ä") == "arn:aws:states:r:1:execution:m:%C3%A4"
+
+
+def test_a_server_that_says_it_closes_is_connected_to_anew(client: Client, stub: Stub) -> None:
+    stub.closing = True
+    assert [client.get("/v1/x") for _ in range(3)] == [{}, {}, {}]
