@@ -73,7 +73,9 @@ def explain(text: str | bytes, fallback: str) -> NoReturn:
         plain = text.decode() if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
         message = f"Invalid UTF-8 byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        raise DefinitionError([Diagnostic(DiagnosticCode.INVALID_JSON_DESCRIPTION, message)]) from None
+        line, column = jsontypes.place_of(error.object, error.start)
+        finding = Diagnostic(DiagnosticCode.INVALID_JSON_DESCRIPTION, message, line=line, column=column)
+        raise DefinitionError([finding]) from None
     try:
         Scanner(plain).scan()
     except SyntaxFault as fault:

@@ -22,7 +22,7 @@ DEADLINE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One call. `delivery` and `worker` are known where a worker says them."""
+    """One call. `delivery` and `worker` are known where a worker says them, `trace` where the call carries a traceparent."""
 
     number: int
     state: str
@@ -32,6 +32,7 @@ class Effect:
     delivery: int | None
     worker: str | None
     at: float
+    trace: str | None = None
 
 
 class Ledger:
@@ -97,7 +98,9 @@ class Ledger:
 
     # -- being called ------------------------------------------------------------------------------------------------
 
-    def record(self, state: str, key: str, call: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def record(
+        self, state: str, key: str, call: dict[str, Any], trace: str | None = None
+    ) -> tuple[int, dict[str, Any]]:
         """Write a call down; the status and body to answer with, once they may be given."""
         with self._changed:
             number = len(self._effects) + 1
@@ -111,6 +114,7 @@ class Ledger:
                 call.get("delivery"),
                 call.get("worker"),
                 time.time(),
+                trace,
             )
             self._effects.append(effect)
             self._changed.notify_all()
@@ -162,7 +166,9 @@ def _handler(ledger: Ledger) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             call = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
             state = self.path.removeprefix("/effects/")
-            status, body = ledger.record(state, self.headers.get("Idempotency-Key", ""), call)
+            status, body = ledger.record(
+                state, self.headers.get("Idempotency-Key", ""), call, self.headers.get("traceparent")
+            )
             text = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
