@@ -18,7 +18,7 @@ T = TypeVar("T")
 EPOCH_MS = 1_800_000_000_000
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Faults:
     """How often what goes wrong, as probabilities of one call, message or second."""
 

@@ -40,6 +40,8 @@ class Options:
     patience_seconds: float = 900.0
     """How long after the last fault everything may still take to end."""
     without: frozenset[Protection] = frozenset()
+    double_owners: bool = False
+    """That a node writes to a shard of another is no broken promise by itself."""
 
 
 @dataclass
@@ -64,7 +66,7 @@ class World:
         self.rng = random.Random(seed)
         self.loop = SimulatedLoop()  # type: ignore[abstract] # sockets, signals and processes are what it does without
         self.network = Network(self.loop, self.rng, Faults())
-        self.store = ObservedStore(SimulatedClock(self.loop), options.without)
+        self.store = ObservedStore(SimulatedClock(self.loop), options.without, double_owners=options.double_owners)
         self.cluster = Cluster(
             self.loop, self.network, self.store, self.rng, options.nodes, lambda: SimulatedTargets(self.outside)
         )
