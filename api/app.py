@@ -15,9 +15,13 @@ from stepwell.engine.telemetry import Metrics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """What the API can be told. `allowed_hosts`: names an open server answers to beside those of the loopback."""
+    """What the API can be told. `allowed_hosts`: names an open server answers to beside those of the loopback.
+
+    `never_open`: a key is asked for even when the last one was revoked, because other machines reach the server.
+    """
 
     allowed_hosts: Sequence[str] = ()
+    never_open: bool = False
     max_body_bytes: int = 2 * limits.MAX_REQUEST_BYTES
     """Above AWS's megabyte for a request: its JSON may escape every character of a definition."""
 
@@ -30,7 +34,7 @@ def create_app(services: Services, settings: ApiSettings | None = None, *, metri
         services,
         create_rest(services, metrics),
         guard=HostGuard(settings.allowed_hosts),
-        authenticator=Authenticator(services.api_keys, services.clock),
+        authenticator=Authenticator(services.api_keys, services.clock, never_open=settings.never_open),
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
     )

@@ -162,8 +162,11 @@ async def serve_api(
 ) -> None:
     """Serve a node's API on a socket."""
     from stepwell.api.app import ApiSettings, create_app
+    from stepwell.api.auth import is_loopback
 
-    app = create_app(node.services, ApiSettings(allowed_hosts=settings.allowed_hosts), metrics=node.metrics)
+    reached = not settings.open and not is_loopback(settings.host)
+    asked = ApiSettings(allowed_hosts=settings.allowed_hosts, never_open=reached)
+    app = create_app(node.services, asked, metrics=node.metrics)
     spare_collector()
     await serve_http(app, bound, stop, on_ready)
 

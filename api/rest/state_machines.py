@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
@@ -79,7 +80,7 @@ def routes(services: Services) -> APIRouter:
             config=_config(body),
             description=body.description,
         )
-        return respond(views.machine(record), 201, location=f"/v1/state-machines/{record.name}")
+        return respond(views.machine(record), 201, location=f"/v1/state-machines/{quote(record.name)}")
 
     @router.post(
         "/validate",

@@ -71,6 +71,13 @@ async def test_a_bearer_key_opens_as_long_as_it_is_there(stack: Stack, rest: htt
     assert (await rest.get("/metrics", headers={"authorization": f"Bearer {other.secret}"})).status_code == 200
 
 
+async def test_a_server_that_others_reach_is_not_open_even_when_its_last_key_is_revoked(stack: Stack) -> None:
+    async with stack.client(app=stack.app(ApiSettings(never_open=True))) as rest:
+        assert (await rest.get("/v1/state-machines")).status_code == 401
+        assert (await rest.post("/", headers=LIST, content=b"{}")).status_code == 403
+        assert (await rest.get("/readyz")).status_code == 200
+
+
 async def test_signed_requests_are_verified(stack: Stack) -> None:
     pair = await stack.services.api_keys.create_pair("boto3")
     with served(stack.app()) as url:

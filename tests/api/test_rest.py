@@ -185,6 +185,12 @@ async def test_put_is_idempotent_and_keeps_revisions(rest: httpx.AsyncClient) ->
     problem(await rest.put("/v1/state-machines/m", json={"definition": PASS, "name": "n"}), 400, "ValidationException")
 
 
+async def test_the_place_of_a_machine_whose_name_is_not_ascii(rest: httpx.AsyncClient) -> None:
+    answer = await rest.post("/v1/state-machines", json={"name": "注文é", "definition": PASS})
+    assert answer.status_code == 201, answer.text
+    assert (await rest.get(answer.headers["location"])).json()["name"] == "注文é"
+
+
 async def test_create_list_get_delete(rest: httpx.AsyncClient) -> None:
     body = {"name": "m", "definition": PASS, "description": "what it does"}
     created = await rest.post("/v1/state-machines", json=body)
