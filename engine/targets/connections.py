@@ -219,11 +219,16 @@ def _token_of(name: str, oauth: OAuth, answer: Answer) -> tuple[str, float]:
         token, lifetime = value.get("access_token"), value.get("expires_in")
         if isinstance(token, str) and not header_fault("Authorization", token):
             return token, _seconds(lifetime)
-    secrets = [oauth.client_parameters.client_secret, *(each.value for each in oauth.o_auth_http_parameters)]
+    why = f"No token for the connection {name} could be had: its AuthorizationEndpoint"
+    if 200 <= answer.status < 300:
+        # What it sent may be a token all the same, under another name: only the names are shown.
+        sent = ", ".join(sorted(map(str, value))) if isinstance(value, Mapping) else "no JSON object"
+        raise StatesError(
+            ErrorName.CONNECTION_UNAUTHORIZED,
+            f"{why} sent no usable access_token but answered {answer.status} with {sent[:_SHOWN_CHARACTERS]}",
+        )
+    client = oauth.client_parameters
+    basic = _basic(quote_plus(client.client_id), quote_plus(client.client_secret))
+    secrets = [client.client_secret, basic, *(each.value for each in oauth.o_auth_http_parameters)]
     shown = Redactor(_unshown(secrets)).text(answer.body.decode(errors="replace"))[:_SHOWN_CHARACTERS]
-    wrong = "answered" if not 200 <= answer.status < 300 else "sent no access_token but answered"
-    raise StatesError(
-        ErrorName.CONNECTION_UNAUTHORIZED,
-        f"No token for the connection {name} could be had: its AuthorizationEndpoint {wrong} "
-        f"{answer.status} {answer.reason}: {shown}",
-    )
+    raise StatesError(ErrorName.CONNECTION_UNAUTHORIZED, f"{why} answered {answer.status} {answer.reason}: {shown}")

@@ -324,9 +324,10 @@ async def test_a_changed_connection_asks_for_a_new_token(target: HttpTarget, she
     ("status", "text", "says"),
     (
         (400, '{"error":"invalid_client","got":"secret-hunter22 +"}', "invalid_client"),
-        (200, "<html>log in</html>", "no access_token"),
-        (200, '{"access_token": 5}', "no access_token"),
-        (200, '{"access_token": "a\\nb"}', "no access_token"),
+        (200, "<html>log in</html>", "with no JSON object"),
+        (200, '{"access_token": 5}', "access_token but answered 200 with access_token"),
+        (200, '{"access_token": "a\\nhunter22"}', "no usable access_token"),
+        (200, '{"accessToken": "token-hunter22", "x": 1}', "with accessToken, x"),
         (500, "", "500"),
     ),
 )
