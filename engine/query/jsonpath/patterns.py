@@ -1,7 +1,8 @@
 """Regular expressions a definition brings along (`=~ /.../`), bounded so that none can hold the engine for long.
 
 Python's engine backtracks. What can make it explode is refused at compile time: a repetition or an option inside an
-endless repetition, alternatives inside one that may begin alike, back references. What remains can be tried in at most
+endless repetition, alternatives inside one that may begin alike, back references. So that a repetition always stands right behind what it
+repeats, comments and the flag `x`, which allows blanks in between, are refused as well. What remains can be tried in at most
 `comb(length + repetitions, repetitions) * 2 ** options` ways, and a text too long for that is refused at evaluation.
 It must not know where patterns come from.
 """
@@ -26,8 +27,8 @@ MIN_TEXT_LENGTH: Final = 16
 MAX_BOUNDED_REPEAT: Final = 100
 """A repetition of more times than this counts as endless."""
 
-_FLAGS: Final = {"i": re.I, "m": re.M, "s": re.S, "x": re.X, "u": re.U, "U": re.U, "d": re.NOFLAG}
-_REPEAT: Final = re.compile(r"[*+?]|\{(\d*)(,?)(\d*)\}")
+_FLAGS: Final = {"i": re.I, "m": re.M, "s": re.S, "u": re.U, "U": re.U, "d": re.NOFLAG}
+_REPEAT: Final = re.compile(r"[*+?]|\{(?!\})(\d*)(,?)(\d*)\}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -121,7 +122,8 @@ def _measure(pattern: str) -> _Group:
         else:
             end = _after_atom(pattern, position)
             atom = pattern[position:end]
-            _begin(group, atom if len(atom) == 1 and atom not in ".^$" else "")
+            # Beyond ASCII, several characters may match one another where case is ignored.
+            _begin(group, atom if len(atom) == 1 and atom.isascii() and atom not in ".^$" else "")
             position = end
     if closed is not None:
         groups[-1].add(closed, 1)
@@ -162,10 +164,14 @@ def _after_group_prefix(pattern: str, position: int) -> int:
     if pattern.startswith("?", position):
         if pattern.startswith(("?P=", "?("), position):
             raise _refused(pattern, "a back reference")
+        if pattern.startswith("?#", position):
+            raise _refused(pattern, "a comment")
         named = re.compile(r"\?P?<[A-Za-z_]\w*>").match(pattern, position)
         if named:
             return named.end()
-        prefix = re.compile(r"\?(?:<[=!]|[=!:>]|[aiLmsux-]+[:)])").match(pattern, position)
+        prefix = re.compile(r"\?(?:<[=!]|[=!:>]|([aiLmsux-]+)[:)])").match(pattern, position)
+        if prefix and "x" in (prefix[1] or ""):
+            raise _refused(pattern, "the flag x")
         return prefix.end() if prefix else position + 1
     return position
 

@@ -208,6 +208,10 @@ def test_true_is_no_number_in_filters() -> None:
         "(a?){40}a{40}",
         "(a|b?)*",
         "(x|(a|a))*",
+        "(a+)(?#c)+b",
+        "(?x:(a+) +)b",
+        "(?x)(a+) +b",
+        "(?i)(?:sx|\u017fx)*b",
     ),
 )
 def test_patterns_that_can_explode_are_refused(pattern: str) -> None:
@@ -224,7 +228,14 @@ def test_ordinary_patterns_match_the_whole_text(pattern: str, matching: list[str
     assert compile_jsonpath(f"$[?(@ =~ /{pattern}/)]").evaluate(document) == matching
 
 
+def test_the_flag_that_allows_blanks_before_a_repetition_is_not_known() -> None:
+    with pytest.raises(InvalidQueryError, match="flag 'x'"):
+        compile_jsonpath("$[?(@ =~ /(a+) +b/x)]")
+
+
 def test_a_text_too_long_for_its_pattern_is_refused_instead_of_tried() -> None:
+    with pytest.raises(QueryError, match="may take too long"):  # empty braces are no repetition, but text
+        compile_jsonpath("$[?(@ =~ /(a*a*a*a*a*a*a*){}/)]").evaluate(["a" * 400])
     path = compile_jsonpath("$[?(@ =~ /.*a.*b.*c.*d/)]")
     assert path.evaluate(["a b c d"]) == ["a b c d"]
     with pytest.raises(QueryError, match="may take too long"):
