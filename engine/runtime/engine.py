@@ -214,6 +214,7 @@ class Engine(Effects):
             self._unsure_wake.clear()
             shards, self._unsure = self._unsure, set()
             try:
+                await self.identity.settled()  # else a task could be sent again that is just being closed
                 for row in await self._store.open_tasks(sorted(shards & self.executor.owned)):
                     if self.executor.owns(row.execution):
                         self.dispatcher.again(row, row.delivery + 2)
