@@ -70,6 +70,9 @@ MAX_DIAGNOSTICS: Final = 100
 MAX_PAYLOAD_BYTES: Final = 262_144
 """Input or output of an execution, a state or a task; beyond it States.DataLimitExceeded. [Q]"""
 
+MAX_EXPRESSION_BYTES: Final = 4_194_304
+"""What one path, intrinsic call or payload template may give before a state's limit is applied to it. [S]"""
+
 MAX_ERROR_LENGTH: Final = 256
 """The error name a task reports. [M]"""
 

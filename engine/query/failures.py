@@ -27,6 +27,11 @@ def field_not_found(path: str, field: str, document: Json) -> StatesError:
     )
 
 
+def template_too_large(most: int) -> StatesError:
+    """A payload template gives far more than any state may be given."""
+    return StatesError(ErrorName.DATA_LIMIT_EXCEEDED, f"The payload template gives more than {most} bytes.")
+
+
 def invalid_path(path: str, reason: str) -> StatesError:
     """InputPath, OutputPath, ItemsPath, TimeoutSecondsPath and their like lead nowhere or cannot be applied."""
     return StatesError(ErrorName.RUNTIME, f"Invalid path '{path}' : {reason}")

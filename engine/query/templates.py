@@ -12,15 +12,21 @@ from typing import Final
 
 from stepwell.engine.errors import InvalidQueryError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json
-from stepwell.engine.query.failures import field_not_found, invalid_path
+from stepwell.engine.limits import MAX_EXPRESSION_BYTES
+from stepwell.engine.query.failures import field_not_found, invalid_path, template_too_large
 from stepwell.engine.query.intrinsics import PREFIX, Intrinsic, compile_intrinsic
 from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
 from stepwell.engine.query.paths import document_of
 from stepwell.engine.query.scope import Expression, Scope
+from stepwell.engine.query.values import larger_than
 
 SUFFIX: Final = ".$"
 MAX_DEPTH: Final = 150
 """Levels of objects and arrays in a template."""
+
+
+_FEW_FIELDS: Final = 16
+"""Computed fields of a template whose result is not measured before it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,21 @@ def compile_template(template: Json) -> Template:
         raise InvalidTemplateError(tuple(builder.problems))
     if expression is None:
         return Template(lambda scope: template, constant=True, variables=frozenset())
+    if builder.fields > _FEW_FIELDS:
+        expression = _bounded(expression)
     return Template(expression, constant=False, variables=frozenset(builder.variables))
+
+
+def _bounded(expression: Expression) -> Expression:
+    """Many fields can read the same data; that is found out before its text fills the memory."""
+
+    def evaluate(scope: Scope) -> Json:
+        value = expression(scope)
+        if larger_than(value, MAX_EXPRESSION_BYTES):
+            raise template_too_large(MAX_EXPRESSION_BYTES)
+        return value
+
+    return evaluate
 
 
 def compile_field(text: str, name: str) -> Field:
@@ -109,6 +129,7 @@ class _Builder:
     def __init__(self) -> None:
         self.problems: list[TemplateProblem] = []
         self.variables: set[str] = set()
+        self.fields = 0
 
     def build(self, part: Json, location: tuple[str, ...]) -> Expression | None:
         if not isinstance(part, dict | list):
@@ -166,6 +187,7 @@ class _Builder:
         except InvalidQueryError as error:
             self.report(location, message, str(error))
             return None
+        self.fields += 1
         self.variables.update(field.variables)
         return field.expression
 

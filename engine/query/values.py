@@ -53,6 +53,26 @@ def json_equal(left: Json, right: Json) -> bool:
     return left == right
 
 
+def larger_than(value: Json, most: int) -> bool:
+    """Whether the text of a value surely has more than `most` bytes. Stops as soon as it has; the value may be far larger."""
+    stack = [value]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, str):
+            most -= len(each) + 2
+        elif isinstance(each, dict):
+            most -= 2 + 4 * len(each) + sum(map(len, each))
+            if most >= 0:
+                stack.extend(each.values())
+        elif isinstance(each, list):
+            most -= 1 + len(each)
+            if most >= 0:
+                stack.extend(each)
+        if most < 0:
+            return True
+    return False
+
+
 def frozen(value: Json) -> object:
     """A hashable stand-in for the value: two are equal exactly when `json_equal` says so of their values."""
     if isinstance(value, dict):

@@ -15,8 +15,9 @@ from typing import Final, TypeAlias
 from stepwell.engine.clock import Entropy
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Json, read, write_text
+from stepwell.engine.limits import MAX_EXPRESSION_BYTES
 from stepwell.engine.query.intrinsics.checks import Refusal, array, integer, mapping, text
-from stepwell.engine.query.values import frozen, json_equal
+from stepwell.engine.query.values import frozen, json_equal, larger_than
 
 Implementation: TypeAlias = Callable[[Sequence[Json], Entropy], Json]
 
@@ -46,10 +47,18 @@ def fill(pieces: Sequence[str], values: Sequence[Json]) -> str:
             f"({len(values)})."
         )
     parts = [pieces[0]]
+    length = 0
     for value, piece in zip(values, pieces[1:], strict=True):
-        parts.append(value if isinstance(value, str) else write_text(value))
-        parts.append(piece)
+        shown = value if isinstance(value, str) else write_text(value)
+        length += len(shown)
+        if length > MAX_EXPRESSION_BYTES:
+            raise _too_large()
+        parts += (shown, piece)
     return "".join(parts)
+
+
+def _too_large() -> Refusal:
+    return Refusal(f"The result would have more than {MAX_EXPRESSION_BYTES} bytes.")
 
 
 def _format(arguments: Sequence[Json], entropy: Entropy) -> Json:
@@ -74,11 +83,17 @@ def _string_to_json(arguments: Sequence[Json], entropy: Entropy) -> Json:
 
 
 def _json_to_string(arguments: Sequence[Json], entropy: Entropy) -> Json:
-    return write_text(arguments[0])
+    written = write_text(arguments[0])
+    if len(written) > MAX_EXPRESSION_BYTES:
+        raise _too_large()
+    return written
 
 
 def _array(arguments: Sequence[Json], entropy: Entropy) -> Json:
-    return list(arguments)
+    items = list(arguments)
+    if larger_than(items, MAX_EXPRESSION_BYTES):
+        raise _too_large()
+    return items
 
 
 def _array_partition(arguments: Sequence[Json], entropy: Entropy) -> Json:
@@ -162,8 +177,8 @@ def _math_add(arguments: Sequence[Json], entropy: Entropy) -> Json:
 def _string_split(arguments: Sequence[Json], entropy: Entropy) -> Json:
     source, delimiters = text(arguments[0], "The first argument"), text(arguments[1], "The delimiter")
     # Each character of the delimiter delimits, and nothing between two of them is no part: both as recorded.
-    for delimiter in delimiters[1:]:
-        source = source.replace(delimiter, delimiters[0])
+    if len(delimiters) > 1:
+        source = source.translate(dict.fromkeys(map(ord, delimiters), delimiters[0]))
     parts = source.split(delimiters[0]) if delimiters else [source]
     return [part for part in parts if part]
 

@@ -13,12 +13,16 @@ from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
 MAX_NESTING: Final = 10
 """Calls inside calls that AWS accepts (guide, "Intrinsic functions")."""
 
+MAX_ARGUMENTS: Final = 5_000
+"""Arguments of one expression, those of calls inside it included."""
+
 _CALL: Final = re.compile(r"(States\.[A-Za-z0-9]+)[ \t\r\n]*\(")
 _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _WORD: Final = re.compile(r"(true|false|null)\b")
 _WORDS: Final[dict[str, Json]] = {"true": True, "false": False, "null": None}
 _ESCAPES: Final = frozenset("'{}\\")
 _BLANKS: Final = " \t\r\n"
+_LETTERS: Final = re.compile(r"[^'\\{]+")
 _CLOSES: Final = {"[": "]", "(": ")"}
 
 
@@ -66,6 +70,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
+        self.arguments = 0
 
     def invalid(self, why: str) -> InvalidQueryError:
         return InvalidQueryError(
@@ -91,6 +96,9 @@ class _Parser:
             self.position += 1
         else:
             while True:
+                self.arguments += 1
+                if self.arguments > MAX_ARGUMENTS:
+                    raise self.invalid(f"an expression may have at most {MAX_ARGUMENTS} arguments")
                 arguments.append(self.read_argument(depth))
                 separator = self.skip()
                 if separator not in (",", ")") or not separator:
@@ -119,25 +127,28 @@ class _Parser:
         return Constant(float(number[0]) if number[1] or number[2] else int(number[0]))
 
     def read_text(self) -> Text:
-        pieces = [""]
+        pieces: list[str] = []
+        piece: list[str] = []
         self.position += 1
         while self.position < len(self.text):
             char = self.text[self.position]
             if char == "'":
                 self.position += 1
-                return Text(tuple(pieces))
+                return Text((*pieces, "".join(piece)))
             if char == "\\":
                 char = self.text[self.position + 1 : self.position + 2]
                 if char not in _ESCAPES or not char:
                     raise self.invalid(r"a backslash in a string must be written before one of ' { } \ only")
-                pieces[-1] += char
+                piece.append(char)
                 self.position += 2
             elif self.text.startswith("{}", self.position):
-                pieces.append("")
+                pieces.append("".join(piece))
+                piece = []
                 self.position += 2
             else:
-                pieces[-1] += char
-                self.position += 1
+                letters = _LETTERS.match(self.text, self.position)
+                piece.append(char if letters is None else letters[0])
+                self.position += len(piece[-1])
         raise self.invalid("the string is not closed")
 
     def read_path(self) -> JsonPath:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Json, write_text
+from stepwell.engine.query.jsonpath.effort import spend
 from stepwell.engine.query.values import is_number, json_equal, kind_of
 
 Test: TypeAlias = Callable[[Json, Json], bool]
@@ -71,7 +72,10 @@ def _ordered(compare: Callable[[Any, Any], bool]) -> Test:
 
 
 def _among(value: Json, items: Json) -> bool:
-    return isinstance(items, list) and any(equal(value, item) for item in items)
+    if not isinstance(items, list):
+        return False
+    spend(len(items))
+    return any(equal(value, item) for item in items)
 
 
 def _contains(left: Json, right: Json) -> bool:

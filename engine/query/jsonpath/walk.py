@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from stepwell.engine.errors import InvalidQueryError, JsonTextError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json, write_text
+from stepwell.engine.query.jsonpath.effort import begin, bounded, spend
 from stepwell.engine.query.jsonpath.filters import Predicate, Reader, compile_filter
 from stepwell.engine.query.jsonpath.functions import FUNCTIONS
 from stepwell.engine.query.jsonpath.operators import UNDEFINED
@@ -52,7 +53,14 @@ def compile_evaluator(path: ParsedPath) -> Callable[[Json], Json]:
     fast = _plain(tokens)
     if fast is None:
         reader = _reader(path, _Rules(0, lenient=not path.definite))
-        return lambda document: reader(document, document)
+        repeats = any(map(_repeats, tokens))
+
+        def evaluate(document: Json) -> Json:
+            begin()
+            value = reader(document, document)
+            return bounded(value) if repeats else value
+
+        return evaluate
     if not tokens:
         return lambda document: document
 
@@ -62,6 +70,15 @@ def compile_evaluator(path: ParsedPath) -> Callable[[Json], Json]:
 
     names, all_names = fast
     return _by_names(names, explain) if all_names and len(names) <= 4 else _by_steps(names, explain)
+
+
+def _repeats(token: Token) -> bool:
+    """Whether a path with this token may give the same data several times."""
+    match token:
+        case Index(indexes=several) | Property(names=several):
+            return len(several) > 1
+        case _:
+            return isinstance(token, Scan | Function)
 
 
 def _plain(tokens: tuple[Token, ...]) -> tuple[list[str | int], bool] | None:
@@ -278,7 +295,9 @@ def _positions(token: Index | Slice, following: Walker, where: str, definite: bo
 
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         if isinstance(node, list):
-            for item in select(node):
+            items = select(node)
+            spend(len(items))
+            for item in items:
                 following(item, root, found)
         elif definite:
             raise PathNotFoundError(
@@ -320,9 +339,11 @@ def _slice(token: Slice) -> Callable[[list[Json]], list[Json]]:
 def _wildcard(following: Walker) -> Walker:
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         if isinstance(node, dict):
+            spend(len(node))
             for value in node.values():
                 following(value, root, found)
         elif isinstance(node, list):
+            spend(len(node))
             for value in node:
                 following(value, root, found)
 
@@ -332,6 +353,7 @@ def _wildcard(following: Walker) -> Walker:
 def _filter(predicate: Predicate, following: Walker, definite: bool) -> Walker:
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         if isinstance(node, list):
+            spend(len(node))
             for item in node:
                 if predicate(item, root):
                     following(item, root, found)
@@ -358,6 +380,7 @@ def _scan(tokens: tuple[Token, ...], position: int, here: str, rules: _Rules) ->
                 members = current
             else:
                 continue
+            spend(1 + len(members))
             if matches(current, root):
                 following(current, root, found)
             stack.extend(member for member in reversed(members) if isinstance(member, _CONTAINERS))

@@ -252,3 +252,32 @@ def test_any_text_compiles_or_is_refused(text: str) -> None:
         compiled(Scope({}))
     except StatesError:
         return
+
+
+MANY = ",".join(["$.a"] * 1_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    (
+        (f"States.Array({MANY})", "x" * 100_000),
+        (f"States.Format('{'{}' * 1_000}',{MANY})", "x" * 100_000),
+        ("States.JsonToString(" * 8 + "$.a" + ")" * 8, '"' * 100_000),
+    ),
+)
+def test_a_result_far_beyond_every_limit_is_refused_before_it_is_made(text: str, value: str) -> None:
+    with pytest.raises(StatesError, match="more than 4194304 bytes"):
+        compile_intrinsic(text)(Scope({"a": value}))
+
+
+def test_arguments_are_counted_over_the_whole_expression() -> None:
+    compile_intrinsic(f"States.Array({MANY})")
+    several = ",".join([f"States.Array({MANY})"] * 5)
+    with pytest.raises(InvalidQueryError, match="at most 5000 arguments"):
+        compile_intrinsic(f"States.Array({several})")
+
+
+def test_long_texts_and_many_delimiters_take_no_time() -> None:
+    assert compile_intrinsic(f"States.Format('{'x' * 900_000}')")(Scope({})) == "x" * 900_000
+    scope = Scope({"a": "x" * 130_000 + "b" + "x", "b": "ab" + "y" * 130_000})
+    assert compile_intrinsic("States.StringSplit($.a, $.b)")(scope) == ["x" * 130_000, "x"]

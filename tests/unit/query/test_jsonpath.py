@@ -242,6 +242,33 @@ def test_a_text_too_long_for_its_pattern_is_refused_instead_of_tried() -> None:
         path.evaluate(["x" * 5000])
 
 
+NESTED: Json = 1
+for _ in range(100):
+    NESTED = [NESTED]
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "why"),
+    (
+        ("$..*..*..*..*", NESTED, "more than"),
+        ("$..[?(@..[?(@..[?(@..x)])])]", NESTED, "looks at more than"),
+        ("$.b[?(@ in $.a)]", {"a": [0] * 10_000, "b": [1] * 10_000}, "looks at more than"),
+        ("$[" + ",".join("0" * 1_000) + "]", ["x" * 10_000], "more than 4194304 bytes"),
+        ("$.concat(" + ",".join(["$.a"] * 1_000) + ")", {"a": "x" * 10_000}, "more than 4194304 bytes"),
+    ),
+)
+def test_a_path_that_takes_too_long_or_gives_too_much_is_given_up(path: str, document: Json, why: str) -> None:
+    with pytest.raises(QueryError, match=why):
+        compile_jsonpath(path).evaluate(document)
+
+
+def test_the_largest_documents_are_read_whole() -> None:
+    document: Json = {"a": [0] * 2_000, "b": [{"x": number} for number in range(2_000)]}
+    assert compile_jsonpath("$.b[?(@.x in $.a)]").evaluate(document) == [{"x": 0}]
+    many: Json = [[{"x": 1}] for _ in range(40_000)]
+    assert compile_jsonpath("$..x").evaluate(many) == [1] * 40_000
+
+
 def test_nesting_is_bounded() -> None:
     with pytest.raises(InvalidQueryError, match="nested"):
         compile_jsonpath("$[?(" + "(" * 50 + "@.a" + ")" * 50 + ")]")

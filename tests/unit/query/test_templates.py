@@ -134,3 +134,11 @@ def test_fields_that_take_a_path_or_a_call() -> None:
     )
     with pytest.raises(InvalidQueryError):
         compile_field("x", "CausePath")
+
+
+def test_a_template_that_repeats_data_endlessly_is_refused_before_it_is_written() -> None:
+    template = compile_template({f"f{number}.$": "$.a" for number in range(1_000)})
+    assert isinstance(template(Scope({"a": "x" * 1_000})), dict)
+    with pytest.raises(StatesError) as caught:
+        template(Scope({"a": "x" * 100_000}))
+    assert caught.value.error == "States.DataLimitExceeded"
