@@ -208,7 +208,7 @@ def test_a_broken_document_is_explained_by_the_scanner(document: Json, data: st.
     found = refusal(text[:cut])
     assert found.code is DiagnosticCode.INVALID_JSON_DESCRIPTION
     assert found.line == 1
-    assert found.message.startswith(("Unexpected", "Unrecognized", "Decimal", "Exponent"))
+    assert found.message.startswith(("Unexpected", "Unrecognized", "Unpaired", "Decimal", "Exponent"))
 
 
 def test_findings_have_the_line_and_column_of_their_field() -> None:
