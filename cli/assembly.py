@@ -19,6 +19,7 @@ from uuid import UUID
 from stepwell.cli.system import SystemClock, SystemSeeds, random_bytes
 from stepwell.engine import telemetry
 from stepwell.engine.asl.resources import TargetKind
+from stepwell.engine.clock import Clock
 from stepwell.engine.errors import ConfigurationError
 from stepwell.engine.machine.events import TaskFailed
 from stepwell.engine.ports import Target, TargetResult, TaskRequest
@@ -34,6 +35,7 @@ from stepwell.engine.store import migrate
 from stepwell.engine.store.activities import PostgresActivities
 from stepwell.engine.store.api_keys import PostgresApiKeys
 from stepwell.engine.store.connections import PostgresConnections
+from stepwell.engine.store.database_clock import DatabaseClock
 from stepwell.engine.store.dead_letters import PostgresDeadLetters
 from stepwell.engine.store.executions import PostgresExecutions
 from stepwell.engine.store.functions import PostgresFunctions
@@ -86,11 +88,13 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
     not fit for it.
     """
     url = needed(settings.database_url)
-    clock, seeds, metrics = SystemClock(), SystemSeeds(), telemetry.Metrics()
+    clock, seeds, metrics = DatabaseClock(SystemClock()), SystemSeeds(), telemetry.Metrics()
     async with AsyncExitStack() as life:
         secret = await _checked(url)
         pool = await create_pool(url, min_size=2, max_size=settings.pool_size)
         life.push_async_callback(_close_pool, pool)
+        await clock.start(pool)
+        life.push_async_callback(clock.close)
         store = PostgresRuntimeStore(driver_url(url), pool, clock, notify=settings.notify)
         life.push_async_callback(store.close)
         machines = PostgresMachines(pool, (settings.region, settings.account))
@@ -199,7 +203,7 @@ async def _close_pool(pool: Any) -> None:
 
 
 async def _targets(
-    life: AsyncExitStack, settings: Settings, pool: Any, box: SecretBox, clock: SystemClock, *, performs: bool
+    life: AsyncExitStack, settings: Settings, pool: Any, box: SecretBox, clock: Clock, *, performs: bool
 ) -> TargetRegistry:
     session = HttpSettings.of(settings).session()
     celery: CeleryTarget | None = None
@@ -221,9 +225,7 @@ async def _targets(
     return registry
 
 
-async def _start_helpers(
-    life: AsyncExitStack, settings: Settings, requests: Requests, url: str, clock: SystemClock
-) -> None:
+async def _start_helpers(life: AsyncExitStack, settings: Settings, requests: Requests, url: str, clock: Clock) -> None:
     """What a node does beside running executions: reading Celery's outcomes, the upkeep of the database."""
     if settings.broker_url is not None:
         results = ResultsConsumer(settings.broker_url, requests.report_outcome)
