@@ -180,7 +180,9 @@ async def test_an_execution_left_between_two_slices_goes_on(database: str) -> No
         assert await node.pool.fetchval("SELECT count(*) FROM timer WHERE timer = $1", CONTINUE_TIMER) == 1
         await node.engine.leases.close()
         give_up_shards(node)
-        async with open_node(database, notify=False) as other:
-            assert (await other.ended(started.id)).status is Status.SUCCEEDED
-            assert await other.pool.fetchval("SELECT count(*) FROM timer") == 0
-        store.may_go.set()
+        try:
+            async with open_node(database, notify=False) as other:
+                assert (await other.ended(started.id)).status is Status.SUCCEEDED
+                assert await other.pool.fetchval("SELECT count(*) FROM timer") == 0
+        finally:
+            store.may_go.set()
