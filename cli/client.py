@@ -87,6 +87,8 @@ class Client:
         status, answer = self._exchange(method, target, data, headers, patience)
         value = self._read(answer) if answer else None
         if status >= 400:
+            if not isinstance(value, dict):
+                raise Failure(f"What answers at {self.url} says {status}. Is it Stepwell?", code="Refused")
             raise refused(status, value)
         return value
 
@@ -159,10 +161,8 @@ class Client:
                 connection.close()
 
 
-def refused(status: int, problem: Any) -> Failure:
+def refused(status: int, problem: Mapping[str, Any]) -> Failure:
     """What a server refused, from its problem document."""
-    if not isinstance(problem, dict):
-        return Failure(f"The server answered {status}.", code="Refused")
     text = str(problem.get("detail") or problem.get("title") or f"The server answered {status}.")
     text = text if text.endswith((".", "!", "?")) else f"{text}."
     code = str(problem.get("code") or "Refused")

@@ -102,7 +102,7 @@ class StepwellGroup(click.Group):
         except click.exceptions.Exit:
             raise
         except (KeyboardInterrupt, click.Abort):  # the latter from a prompt
-            click.echo(err=True)
+            click.echo("\nAborted.", err=True)
             return fail_hard(ExitCode.INTERRUPTED)
         except Failure as error:
             error.as_json = _wants_json(ctx)

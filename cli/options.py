@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,3 +80,19 @@ class Duration(click.ParamType):  # type: ignore[type-arg] # generic from click 
 
 
 DURATION = Duration()
+
+
+class Time(click.ParamType):  # type: ignore[type-arg] # generic from click 8.3 on
+    """A time or a date, UTC where it does not say otherwise; as the API takes it."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time; say for example 2026-01-31 or 2026-01-31T08:00:00Z.", param, ctx)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+
+
+TIME = Time()

@@ -10,7 +10,7 @@ import click
 from stepwell.cli.client import Client
 from stepwell.cli.failures import ExitCode, Failure, fail_hard
 from stepwell.cli.following import failure_lines
-from stepwell.cli.options import json_option, pass_output
+from stepwell.cli.options import TIME, json_option, pass_output
 from stepwell.cli.output import Output, moment
 from stepwell.cli.progress import failure_text
 
@@ -23,8 +23,8 @@ def dead_letters() -> None:
 def filters(command: Any) -> Any:
     """Options that say which dead letters are meant."""
     for option in (
-        click.option("--until", metavar="TIME", help="Only those from before (2026-01-31T08:00:00Z)."),
-        click.option("--since", metavar="TIME", help="Only those since."),
+        click.option("--until", type=TIME, metavar="TIME", help="Only those from before (2026-01-31T08:00:00Z)."),
+        click.option("--since", type=TIME, metavar="TIME", help="Only those since."),
         click.option("-e", "--error", help="Only those with exactly this error."),
         click.option("--state", help="Only those that failed in this state."),
         click.option("-m", "--machine", help="Only those of this state machine."),

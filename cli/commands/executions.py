@@ -10,7 +10,7 @@ import click
 from stepwell.cli.client import Client, part, reference
 from stepwell.cli.failures import ExitCode, Failure, fail_hard
 from stepwell.cli.following import HistoryReader, exit_code_of, follow, show_execution, show_result, wait_for
-from stepwell.cli.options import DURATION, json_option, pass_output, read_input
+from stepwell.cli.options import DURATION, TIME, json_option, pass_output, read_input
 from stepwell.cli.output import Output, duration, moment
 from stepwell.cli.progress import Progress, failure_text, parse_time
 
@@ -155,8 +155,8 @@ def about(event: Mapping[str, Any], data: bool) -> str:
     "-s", "--status", "status_", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that stand so."
 )
 @click.option("--name-prefix", help="Only those whose name begins so.")
-@click.option("--since", metavar="TIME", help="Only those started since (2026-01-31T08:00:00Z).")
-@click.option("--until", metavar="TIME", help="Only those started before.")
+@click.option("--since", type=TIME, metavar="TIME", help="Only those started since (2026-01-31T08:00:00Z).")
+@click.option("--until", type=TIME, metavar="TIME", help="Only those started before.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="How many at most.")
 @click.option("--all", "everything", is_flag=True, help="As many as there are.")
 @json_option

@@ -110,7 +110,8 @@ async def serve_everything(settings: Settings, bound: Any, workers: int | None, 
         def ready() -> None:
             nonlocal child
             if count and not stop.is_set():
-                child = WorkerChild(settings, url, concurrency=count, api_key=settings.api_key)
+                key = node.services.api_keys.own_bearer()  # the first key may be made at any time
+                child = WorkerChild(settings, url, concurrency=count, api_key=key)
                 life.push_async_callback(child.close)
                 watching = asyncio.create_task(child.watch(stop))
                 life.callback(watching.cancel)

@@ -76,6 +76,9 @@ def run_celery(name: str, queues: str | None, concurrency: int | None, pool: str
 
     from stepwell.workers import install
 
+    broker = os.environ.get("STEPWELL_BROKER_URL")
+    if broker:
+        os.environ["CELERY_BROKER_URL"] = broker  # which Celery prefers to what the application says
     try:
         application = find_app(name)
     except (ImportError, AttributeError) as error:

@@ -71,6 +71,17 @@ async def test_a_bearer_key_opens_as_long_as_it_is_there(stack: Stack, rest: htt
     assert (await rest.get("/metrics", headers={"authorization": f"Bearer {other.secret}"})).status_code == 200
 
 
+async def test_the_server_s_own_key_opens_it_and_closes_it_to_nobody(stack: Stack, rest: httpx.AsyncClient) -> None:
+    own = {"authorization": f"Bearer {stack.services.api_keys.own_bearer()}"}
+    assert stack.services.api_keys.own_bearer() == own["authorization"].removeprefix("Bearer ")
+    assert (await rest.get("/v1/state-machines")).status_code == 200
+    await stack.services.api_keys.create_bearer("ci")
+    stack.clock.offset_ms += 5_001
+    assert (await rest.get("/v1/state-machines")).status_code == 401
+    assert (await rest.get("/v1/state-machines", headers=own)).status_code == 200
+    assert [key.name for key in await stack.services.api_keys.list()] == ["ci"]
+
+
 async def test_a_server_that_others_reach_is_not_open_even_when_its_last_key_is_revoked(stack: Stack) -> None:
     async with stack.client(app=stack.app(ApiSettings(never_open=True))) as rest:
         assert (await rest.get("/v1/state-machines")).status_code == 401

@@ -105,6 +105,12 @@ def test_a_wrong_setting_is_named(invoke: Invoke) -> None:
     assert "STEPWELL_URL ('ftp://somewhere') must be a URL that begins with http:// or https://" in ran.output
 
 
+def test_a_time_that_is_none_is_refused_before_it_is_sent(invoke: Invoke) -> None:
+    ran = invoke("list", "--since", "yesterday")
+    assert ran.exit_code == ExitCode.UNUSABLE
+    assert "'yesterday' is no time; say for example 2026-01-31" in ran.output
+
+
 def loaded_by(*arguments: str) -> set[str]:
     program = (
         "import sys; import stepwell.cli.main as it\n"
