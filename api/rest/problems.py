@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -37,6 +38,9 @@ _HEADERS: Final = {
     401: ((b"www-authenticate", b'Bearer realm="stepwell"'),),
     503: ((b"retry-after", b"1"),),
 }
+MAX_DIAGNOSTICS: Final = 1_000
+"""Findings that one answer shows: a definition of a megabyte can give a hundred thousand."""
+
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -59,7 +63,7 @@ def refusal(error: ServiceError, request_id: str) -> Reply:
     if error.resource_name is not None:
         document["resource"] = error.resource_name
     if error.diagnostics:
-        document["diagnostics"] = [diagnostic(finding) for finding in error.diagnostics]
+        document["diagnostics"] = diagnostics(error.diagnostics)
         first = next((d for d in error.diagnostics if d.severity is Severity.ERROR), error.diagnostics[0])
         document.update(
             {
@@ -82,6 +86,13 @@ def plain(status: int, detail: str, request_id: str) -> Reply:
         "requestId": request_id,
     }
     return Reply(status, _encoder.encode(document), PROBLEM)
+
+
+def diagnostics(findings: Sequence[Diagnostic]) -> list[dict[str, Any]]:
+    """The findings about a definition, errors first where there are too many to show all."""
+    if len(findings) > MAX_DIAGNOSTICS:
+        findings = sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR)
+    return [diagnostic(finding) for finding in findings[:MAX_DIAGNOSTICS]]
 
 
 def diagnostic(finding: Diagnostic) -> dict[str, Any]:

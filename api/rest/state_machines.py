@@ -89,8 +89,8 @@ def routes(services: Services) -> APIRouter:
         openapi_extra=body_of(bodies.ValidateBody),
     )
     async def validate(request: HttpRequest) -> Response:
-        """Every finding about a definition, with line and column. Nothing is stored. `valid` is true when no finding is an
-        error."""
+        """The findings about a definition, with line and column, at most 1,000. Nothing is stored. `valid` is true when no
+        finding is an error."""
         body = bodies.read(_validate, admitted(request).body)
         if body.type not in ("STANDARD", "EXPRESS"):
             raise refusals.invalid("'type' must be STANDARD or EXPRESS", pointer="/type")
@@ -98,7 +98,7 @@ def routes(services: Services) -> APIRouter:
         return respond(
             {
                 "valid": not any(finding.severity is Severity.ERROR for finding in findings),
-                "diagnostics": [problems.diagnostic(finding) for finding in findings],
+                "diagnostics": problems.diagnostics(findings),
             }
         )
 

@@ -185,6 +185,15 @@ async def test_put_is_idempotent_and_keeps_revisions(rest: httpx.AsyncClient) ->
     problem(await rest.put("/v1/state-machines/m", json={"definition": PASS, "name": "n"}), 400, "ValidationException")
 
 
+async def test_the_findings_of_one_answer_are_bounded(rest: httpx.AsyncClient) -> None:
+    states = {str(number): {"Type": "Wrong"} for number in range(1_500)}
+    body = {"definition": {"StartAt": "0", "States": states}}
+    checked = (await rest.post("/v1/state-machines/validate", json=body)).json()
+    assert (checked["valid"], len(checked["diagnostics"])) == (False, 1_000)
+    refused = (await rest.put("/v1/state-machines/m", json=body)).json()
+    assert len(refused["diagnostics"]) == 1_000
+
+
 async def test_the_place_of_a_machine_whose_name_is_not_ascii(rest: httpx.AsyncClient) -> None:
     answer = await rest.post("/v1/state-machines", json={"name": "注文é", "definition": PASS})
     assert answer.status_code == 201, answer.text
