@@ -191,14 +191,14 @@ class Dispatcher:
                 break
             except TargetUnavailableError as error:
                 delay = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
-                log.warning("a target is away", extra={"resource": request.resource.text, "reason": str(error)})
+                log.warning("a target is away", extra={"resource": _loggable(request), "reason": str(error)})
                 attempt += 1
                 await asyncio.sleep(delay)
             except StepwellError as error:
                 result = TaskFailed(request.task, ErrorName.RUNTIME, str(error))
                 break
             except Exception as error:
-                log.exception("a target failed", extra={"resource": request.resource.text})
+                log.exception("a target failed", extra={"resource": _loggable(request)})
                 cause = f"The target of {request.resource.text} failed: {type(error).__name__}."
                 result = TaskFailed(request.task, ErrorName.RUNTIME, cause)
                 break
@@ -225,3 +225,8 @@ def undeliverable(request_task: int, deliveries: int) -> TaskFailed:
     """The outcome of a task whose workers died too often."""
     cause = f"The worker that ran this task was lost, {deliveries} times in a row."
     return TaskFailed(request_task, ErrorName.WORKER_LOST, cause)
+
+
+def _loggable(request: TaskRequest) -> str:
+    """The resource without its query, which is where URLs carry keys."""
+    return request.resource.text.partition("?")[0]

@@ -6,6 +6,7 @@ result backend, no ETA. It must not know who consumes outcomes.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -24,6 +25,10 @@ from stepwell.engine.targets.broker import Message, Publisher
 _NO_CALLBACKS: Final = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
 MAX_PRIORITY: Final = 255
 CALLS: Final = ("payload", "kwargs", "args")
+_QUEUE: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,200}")
+_RESERVED: Final = ("_kombu", "amq.", "celery-task-meta-", "stepwell.", "unacked")
+"""What brokers, Celery and the engine keep under such names is no queue of tasks. A message for it would fail for ever, and
+those sent beside it with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ def route_of(resource: str, default_queue: str) -> Route:
         return Route(default_queue)
     queue, priority, call = default_queue, None, "payload"
     for name, value in parse_qsl(resource.partition("?")[2], keep_blank_values=True):
-        if name == "queue" and value:
+        if name == "queue" and _QUEUE.fullmatch(value) and not value.startswith(_RESERVED):
             queue = value
         elif name == "priority" and value.isascii() and value.isdigit() and int(value) <= MAX_PRIORITY:
             priority = int(value)

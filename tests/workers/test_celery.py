@@ -290,6 +290,9 @@ async def test_queue_and_priority_come_from_the_resource(
     (
         ("celery:t?color=red", 1),
         ("celery:t?priority=high", 1),
+        ("celery:t?queue=stepwell.results", 1),
+        ("celery:t?queue=_kombu.binding.celery", 1),
+        ("celery:t?queue=a%0Ab", 1),
         ("celery:t?call=kwargs", [1]),
         ("celery:t?call=args", {}),
     ),
