@@ -22,7 +22,7 @@ from stepwell.engine.asl.resources import TargetKind
 from stepwell.engine.clock import Clock
 from stepwell.engine.errors import ConfigurationError
 from stepwell.engine.machine.events import TaskFailed
-from stepwell.engine.ports import Target, TargetResult, TaskRequest
+from stepwell.engine.ports import FunctionRecord, Target, TargetResult, TaskRequest
 from stepwell.engine.runtime.engine import Engine, EngineOptions
 from stepwell.engine.runtime.peers import Listener
 from stepwell.engine.runtime.requests import Requests
@@ -80,6 +80,23 @@ class Unserved:
         """There is nothing to close."""
 
 
+class HeardFunctions(PostgresFunctions):
+    """The function registry, of whose changes the target here hears at once; other nodes see them some seconds later."""
+
+    def __init__(self, pool: Any, heard: Callable[[str], None]) -> None:
+        super().__init__(pool)
+        self._heard = heard
+
+    async def put(self, record: FunctionRecord) -> None:
+        await super().put(record)
+        self._heard(record.name)
+
+    async def delete(self, name: str) -> bool:
+        gone = await super().delete(name)
+        self._heard(name)
+        return gone
+
+
 @asynccontextmanager
 async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIterator[Node]:
     """Put a node together over the database and broker that the settings name, and open it.
@@ -99,7 +116,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
         life.push_async_callback(store.close)
         machines = PostgresMachines(pool, (settings.region, settings.account))
         box = secret_box(settings)
-        targets = await _targets(life, settings, pool, box, clock, performs=owns_shards)
+        targets, function_target = await _targets(life, settings, pool, box, clock, performs=owns_shards)
         listener = Listener(secret, lambda ask, number: requests.answer(ask, number))  # noqa: PLW0108 -- it comes later
         address: str | None = None
         if owns_shards:
@@ -143,7 +160,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
             executions=PostgresExecutions(pool),
             dead_letters=PostgresDeadLetters(pool),
             activities=PostgresActivities(pool),
-            functions=PostgresFunctions(pool),
+            functions=HeardFunctions(pool, function_target.forget),
             connections=PostgresConnections(pool),
             api_keys=PostgresApiKeys(pool),
             runtime=requests,
@@ -204,7 +221,7 @@ async def _close_pool(pool: Any) -> None:
 
 async def _targets(
     life: AsyncExitStack, settings: Settings, pool: Any, box: SecretBox, clock: Clock, *, performs: bool
-) -> TargetRegistry:
+) -> tuple[TargetRegistry, FunctionTarget]:
     session = HttpSettings.of(settings).session()
     celery: CeleryTarget | None = None
     if settings.broker_url is not None:
@@ -222,7 +239,7 @@ async def _targets(
     }
     registry = TargetRegistry(targets)
     life.push_async_callback(registry.close)
-    return registry
+    return registry, functions
 
 
 async def _start_helpers(life: AsyncExitStack, settings: Settings, requests: Requests, url: str, clock: Clock) -> None:
