@@ -38,6 +38,21 @@ def pytest_configure() -> None:
     sys.meta_path.insert(0, BareNameGuard)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the group of a test into its id, where the scheduler looks for it.
+
+    pytest-xdist 3.8 does so by an attribute that pytest 9.2 does not read any more: every group would be torn apart.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        groups = sorted({str(mark.args[0]) for mark in item.iter_markers("xdist_group")})
+        suffix = f"@{'_'.join(groups)}"
+        if groups and not item.nodeid.endswith(suffix):
+            item._id = type(item.id).parse(item.nodeid + suffix)
+
+
 @pytest.fixture(scope="session")
 def conformance_cases() -> Path:
     """The folder of recorded results of AWS: STEPWELL_CONFORMANCE, or `shared/conformance` beside the checkout."""
