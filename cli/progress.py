@@ -30,6 +30,7 @@ class Progress:
         self._depth: dict[int, int] = {}
         self._entered: dict[int, tuple[int, float]] = {}
         self._joins: dict[str, list[tuple[tuple[int, float], int]]] = {}
+        self._failed: set[int] = set()
         self._attempts: dict[tuple[int, str], int] = {}
         self.last = 0
         """The id of the last event that was told."""
@@ -56,6 +57,8 @@ class Progress:
             self._state[id] = self._state.get(previous, "")
             self._depth[id] = self._depth.get(previous, 0)
             self._entered[id] = self._entered.get(previous, (0, at))
+            if kind.endswith(_FAILURES):
+                self._failed.add(id)
             if kind.endswith("StateEntered"):
                 self._state[id] = str(event["details"].get("name", ""))
                 self._entered[id] = (id, at)
@@ -92,6 +95,8 @@ class Progress:
         return None
 
     def _exited(self, event: Mapping[str, Any], name: str) -> str:
+        if event["previousId"] in self._failed:
+            return self._row(event, "↷", "yellow", name, "caught")
         kind = event["type"].removesuffix("StateExited")
         entered = self._entered[event["id"]][1]
         took = parse_time(event["timestamp"]) - entered

@@ -201,3 +201,14 @@ def test_http_goes_out_only_where_it_is_allowed(invoke: Invoke, define: Define, 
     ran = invoke("run", file, "--http-allow", "loopback", "-i", '{"a": 1}')
     assert ran.exit_code == 0, ran.stderr
     assert json.loads(ran.stdout) == {"heard": {"a": 1}}
+
+
+def test_a_caught_error_is_told_as_caught(invoke: Invoke, define: Define, tmp_path: Path) -> None:
+    mocks = tmp_path / "mocks.json"
+    mocks.write_text('{"T": [{"Throw": {"Error": "Busy"}}]}')
+    caught: dict[str, Any] = {"Type": "Task", "Resource": f"{FUNCTION}x", "Next": "Z"}
+    caught["Catch"] = [{"ErrorEquals": ["States.ALL"], "Next": "Z"}]
+    ran = invoke("run", define(machine("T", T=caught, Z={"Type": "Succeed"})), "--mock", str(mocks))
+    assert ran.exit_code == 0, ran.output
+    lines = [line.split()[2:] for line in ran.stderr.splitlines()]
+    assert lines[1:4] == [["✗", "T", "Busy"], ["↷", "T", "caught"], ["✓", "Z", "Succeed"]]
