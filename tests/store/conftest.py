@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from stepwell.engine.ids import SHARD_COUNT, ExecutionId, claim_key
+from stepwell.engine.machine.events import Event
+from stepwell.engine.messages import WorkerReport
 from stepwell.engine.ports import (
     ActivityStore,
     ApiKeyStore,
@@ -19,6 +22,8 @@ from stepwell.engine.ports import (
     ExecutionReader,
     FunctionStore,
     MachineStore,
+    OpenTaskRow,
+    RuntimeStore,
 )
 from stepwell.engine.store.activities import PostgresActivities
 from stepwell.engine.store.api_keys import PostgresApiKeys
@@ -34,12 +39,15 @@ from stepwell.engine.store.memory_registries import (
     MemoryConnections,
     MemoryFunctions,
 )
+from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
 from stepwell.engine.store.pool import create_pool
 from stepwell.engine.store.runtime_store import PostgresRuntimeStore
-from tests.support.local_machine import START
-from tests.support.stored import StoredRun
+from tests.support.local_machine import START, info_of
+from tests.support.stored import TASK, StoredRun, machine_record
 
 NODE = UUID(int=7)
+WORKER = str(UUID(int=101))
+ALL = range(SHARD_COUNT)
 
 
 class FixedClock:
@@ -135,3 +143,92 @@ def stores(request: pytest.FixtureRequest) -> Stores:
     stores = request.getfixturevalue(request.param)
     assert isinstance(stores, Stores)
     return stores
+
+
+@dataclass
+class RuntimeStores:
+    """One implementation, and how its leases are made to run out."""
+
+    store: RuntimeStore
+    machines: MachineStore
+    clock: FixedClock
+    lapse_worker: Callable[[str], Awaitable[None]]
+    lapse_node: Callable[[UUID], Awaitable[None]]
+
+    async def commit(self, run: StoredRun, node: UUID = NODE) -> bool:
+        """Commit what a run has done since the last call, one step after the other; whether each was written."""
+        entries, run.entries = run.entries, []
+        return all([bool(await self.store.commit(node, [entry])) for entry in entries])
+
+    async def started(self, definition: Mapping[str, Any] = TASK, name: str = "run-1") -> StoredRun:
+        """A committed execution of this definition that has begun."""
+        machine = await self.machines.by_name("Machine") or await self.machines.create(machine_record())
+        assert machine is not None
+        run = StoredRun(definition, machine_key=machine.key, info=info_of(name=name)).start()
+        assert await self.commit(run)
+        return run
+
+    async def claimed(self, worker: str = WORKER, name: str = "run-1") -> StoredRun:
+        run = await self.started(name=name)
+        assert await self.claim(run, worker)
+        return run
+
+    async def claim(self, run: StoredRun, worker: str, holder: str | None = None) -> bool:
+        key = claim_key(run.tasks[1].secret)
+        return await self.store.post_claim(run.id, 1, key, worker, "name", holder)
+
+    async def report(self, worker: str, *running: str, ended: bool = False) -> None:
+        await self.store.report_worker(WorkerReport(worker, "host", 1, running=list(running), ended=ended), 20)
+
+    async def lost(self, forgotten_before: int = 0) -> list[ExecutionId]:
+        return [row.execution for row in await self.store.lost_tasks(ALL, forgotten_before)]
+
+    async def waiting(self) -> list[OpenTaskRow]:
+        return list(await self.store.open_tasks(ALL))
+
+    async def inbox(self) -> list[Event]:
+        return [row.event for row in await self.store.inbox(ALL, 100)]
+
+
+@pytest.fixture
+async def runtime_postgres(database: str, pool: asyncpg.Pool[Any]) -> AsyncIterator[RuntimeStores]:
+    clock = FixedClock()
+    store = PostgresRuntimeStore(database, pool, clock, notify=False)
+
+    async def lapse(table: str, incarnation: str | UUID) -> None:
+        statement = f"UPDATE {table} SET expires_at = clock_timestamp() - interval '1 second' WHERE incarnation = $1"
+        await pool.execute(statement, UUID(str(incarnation)))
+
+    await _own_all(store)
+    yield RuntimeStores(
+        store, PostgresMachines(pool), clock, lambda worker: lapse("worker", worker), lambda node: lapse("node", node)
+    )
+    await store.close()
+
+
+@pytest.fixture
+async def runtime_memory() -> RuntimeStores:
+    clock = FixedClock()
+    store = MemoryRuntimeStore(clock)
+
+    async def lapse_worker(worker: str) -> None:
+        store.workers[UUID(worker)] = clock.now - 1
+
+    async def lapse_node(node: UUID) -> None:
+        store.nodes[node] = (store.nodes[node][0], clock.now - 1)
+
+    await _own_all(store)
+    return RuntimeStores(store, MemoryMachines(store.database), clock, lapse_worker, lapse_node)
+
+
+async def _own_all(store: RuntimeStore) -> None:
+    await store.register_node(NODE, "a:1", 3_600_000)
+    assert list(await store.take_shards(NODE, SHARD_COUNT)) == list(ALL)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def of(request: pytest.FixtureRequest) -> RuntimeStores:
+    """Every implementation."""
+    found = request.getfixturevalue(f"runtime_{request.param}")
+    assert isinstance(found, RuntimeStores)
+    return found

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from stepwell.engine.errors import BadBatchError, NotOwnerError
@@ -15,127 +12,29 @@ from stepwell.engine.ids import SHARD_COUNT, ExecutionId, claim_key, shard_of
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Status
-from stepwell.engine.messages import WorkerReport
 from stepwell.engine.ports import (
     CommitEntry,
-    MachineStore,
     NewExecution,
     NodeRow,
-    OpenTaskRow,
-    RuntimeStore,
     TaskAnswer,
 )
 from stepwell.engine.store.codes import UNKNOWN_WORKER_GRACE_MS
-from stepwell.engine.store.machines import PostgresMachines
-from stepwell.engine.store.memory import MemoryMachines
-from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
-from stepwell.engine.store.runtime_store import PostgresRuntimeStore
-from tests.store.conftest import NODE, FixedClock
+from tests.store.conftest import ALL, NODE, WORKER, RuntimeStores
 from tests.support.local_machine import START, info_of, raw
-from tests.support.stored import TASK, StoredRun, machine_record
+from tests.support.stored import TASK, StoredRun
 
-ALL = range(SHARD_COUNT)
 ACTIVITY = "arn:aws:states:us-east-1:000000000000:activity:a"
 POLLED = {"StartAt": "Work", "States": {"Work": {"Type": "Task", "Resource": ACTIVITY, "End": True}}}
 WAITS = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 60, "End": True}}}
-ONE, TWO, THREE = (str(UUID(int=number)) for number in (101, 102, 103))
+ONE, TWO, THREE = WORKER, str(UUID(int=102)), str(UUID(int=103))
 DONE = events.TaskSucceeded(1, raw({"done": True}))
 BROKE = events.TaskFailed(1, "Broke")
-
-
-@dataclass
-class Fixture:
-    """One implementation, and how its leases are made to run out."""
-
-    store: RuntimeStore
-    machines: MachineStore
-    clock: FixedClock
-    lapse_worker: Callable[[str], Awaitable[None]]
-    lapse_node: Callable[[UUID], Awaitable[None]]
-
-    async def commit(self, run: StoredRun, node: UUID = NODE) -> bool:
-        """Commit what a run has done since the last call, one step after the other; whether each was written."""
-        entries, run.entries = run.entries, []
-        return all([bool(await self.store.commit(node, [entry])) for entry in entries])
-
-    async def started(self, definition: dict[str, Any] = TASK, name: str = "run-1") -> StoredRun:
-        """A committed execution of this definition that has begun."""
-        machine = await self.machines.by_name("Machine") or await self.machines.create(machine_record())
-        assert machine is not None
-        run = StoredRun(definition, machine_key=machine.key, info=info_of(name=name)).start()
-        assert await self.commit(run)
-        return run
-
-    async def claimed(self, worker: str = ONE, name: str = "run-1") -> StoredRun:
-        run = await self.started(name=name)
-        assert await self.claim(run, worker)
-        return run
-
-    async def claim(self, run: StoredRun, worker: str, holder: str | None = None) -> bool:
-        key = claim_key(run.tasks[1].secret)
-        return await self.store.post_claim(run.id, 1, key, worker, "name", holder)
-
-    async def report(self, worker: str, *running: str, ended: bool = False) -> None:
-        await self.store.report_worker(WorkerReport(worker, "host", 1, running=list(running), ended=ended), 20)
-
-    async def lost(self, forgotten_before: int = 0) -> list[ExecutionId]:
-        return [row.execution for row in await self.store.lost_tasks(ALL, forgotten_before)]
-
-    async def waiting(self) -> list[OpenTaskRow]:
-        return list(await self.store.open_tasks(ALL))
-
-    async def inbox(self) -> list[events.Event]:
-        return [row.event for row in await self.store.inbox(ALL, 100)]
-
-
-@pytest.fixture
-async def postgres_runtime(database: str, pool: asyncpg.Pool[Any]) -> AsyncIterator[Fixture]:
-    clock = FixedClock()
-    store = PostgresRuntimeStore(database, pool, clock, notify=False)
-
-    async def lapse(table: str, incarnation: str | UUID) -> None:
-        statement = f"UPDATE {table} SET expires_at = clock_timestamp() - interval '1 second' WHERE incarnation = $1"
-        await pool.execute(statement, UUID(str(incarnation)))
-
-    await _own_all(store)
-    yield Fixture(
-        store, PostgresMachines(pool), clock, lambda worker: lapse("worker", worker), lambda node: lapse("node", node)
-    )
-    await store.close()
-
-
-@pytest.fixture
-async def memory_runtime() -> Fixture:
-    clock = FixedClock()
-    store = MemoryRuntimeStore(clock)
-
-    async def lapse_worker(worker: str) -> None:
-        store.workers[UUID(worker)] = clock.now - 1
-
-    async def lapse_node(node: UUID) -> None:
-        store.nodes[node] = (store.nodes[node][0], clock.now - 1)
-
-    await _own_all(store)
-    return Fixture(store, MemoryMachines(store.database), clock, lapse_worker, lapse_node)
-
-
-async def _own_all(store: RuntimeStore) -> None:
-    await store.register_node(NODE, "a:1", 3_600_000)
-    assert list(await store.take_shards(NODE, SHARD_COUNT)) == list(ALL)
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def of(request: pytest.FixtureRequest) -> Fixture:
-    """Every implementation."""
-    found = request.getfixturevalue(f"{request.param}_runtime")
-    assert isinstance(found, Fixture)
-    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- commits
 
 
-async def test_a_step_is_written_once(of: Fixture) -> None:
+async def test_a_step_is_written_once(of: RuntimeStores) -> None:
     run = await of.started()
     run.apply(DONE)
     (entry,) = run.entries
@@ -146,12 +45,12 @@ async def test_a_step_is_written_once(of: Fixture) -> None:
     assert stored is not None and (stored.rev, len(stored.chunks)) == (2, 2)
 
 
-async def test_a_name_is_begun_once(of: Fixture) -> None:
+async def test_a_name_is_begun_once(of: RuntimeStores) -> None:
     run = StoredRun(TASK, machine_key=(await of.started()).machine_key).start()
     assert not await of.commit(run)
 
 
-async def test_who_does_not_own_the_shard_writes_nothing(of: Fixture) -> None:
+async def test_who_does_not_own_the_shard_writes_nothing(of: RuntimeStores) -> None:
     run = await of.started()
     run.apply(DONE)
     (entry,) = run.entries
@@ -165,7 +64,7 @@ async def test_who_does_not_own_the_shard_writes_nothing(of: Fixture) -> None:
     assert await of.store.commit(other, [entry]) == {run.id}
 
 
-async def test_the_steps_that_pass_are_written_beside_those_that_do_not(of: Fixture) -> None:
+async def test_the_steps_that_pass_are_written_beside_those_that_do_not(of: RuntimeStores) -> None:
     first, second = await of.started(name="first"), await of.started(name="second")
     for run in (first, second):
         run.apply(DONE)
@@ -173,7 +72,7 @@ async def test_the_steps_that_pass_are_written_beside_those_that_do_not(of: Fixt
     assert await of.store.commit(NODE, [stale, second.entries[0]]) == {second.id}
 
 
-async def test_two_steps_of_one_execution_in_a_batch_are_refused(of: Fixture) -> None:
+async def test_two_steps_of_one_execution_in_a_batch_are_refused(of: RuntimeStores) -> None:
     run = await of.started()
     run.apply(DONE)
     entry = run.entries[0]
@@ -190,7 +89,7 @@ def _new(run: StoredRun) -> NewExecution:
 # ------------------------------------------------------------------------------------------------------------ outcomes
 
 
-async def test_the_first_outcome_wins(of: Fixture) -> None:
+async def test_the_first_outcome_wins(of: RuntimeStores) -> None:
     run = await of.started()
     secret = run.tasks[1].secret
     assert await of.store.post_outcome(run.id, 1, b"x" * 16, BROKE) is TaskAnswer.TIMED_OUT
@@ -204,7 +103,7 @@ async def test_the_first_outcome_wins(of: Fixture) -> None:
     assert await of.store.task_secret(run.id, 1) is None
 
 
-async def test_a_step_that_closes_a_task_without_its_durable_outcome_is_void(of: Fixture) -> None:
+async def test_a_step_that_closes_a_task_without_its_durable_outcome_is_void(of: RuntimeStores) -> None:
     run = await of.started()
     assert await of.store.post_outcome(run.id, 1, run.tasks[1].secret, DONE) is TaskAnswer.ACCEPTED
     (row,) = await of.store.inbox(ALL, 10)
@@ -220,7 +119,7 @@ async def test_a_step_that_closes_a_task_without_its_durable_outcome_is_void(of:
 # -------------------------------------------------------------------------------------------------------------- claims
 
 
-async def test_one_worker_claims_a_task(of: Fixture) -> None:
+async def test_one_worker_claims_a_task(of: RuntimeStores) -> None:
     run = await of.started()
     assert not await of.store.post_claim(run.id, 1, claim_key(b"x" * 16), ONE, None)
     assert not await of.store.post_claim(run.id, 2, claim_key(run.tasks[1].secret), ONE, None)
@@ -232,14 +131,14 @@ async def test_one_worker_claims_a_task(of: Fixture) -> None:
     assert await of.waiting() == []
 
 
-async def test_a_claim_is_handed_on(of: Fixture) -> None:
+async def test_a_claim_is_handed_on(of: RuntimeStores) -> None:
     run = await of.claimed(ONE)
     assert await of.claim(run, TWO, holder=ONE)
     assert not await of.claim(run, ONE)
     assert await of.claim(run, TWO)
 
 
-async def test_a_task_with_an_outcome_cannot_be_claimed(of: Fixture) -> None:
+async def test_a_task_with_an_outcome_cannot_be_claimed(of: RuntimeStores) -> None:
     run = await of.claimed(ONE)
     await of.store.post_outcome(run.id, 1, run.tasks[1].secret, DONE)
     assert not await of.claim(run, ONE)
@@ -247,7 +146,7 @@ async def test_a_task_with_an_outcome_cannot_be_claimed(of: Fixture) -> None:
     assert await of.store.commit(NODE, [_claiming(run, ONE)]) == set()
 
 
-async def test_a_claim_by_a_step_respects_one_by_a_row(of: Fixture) -> None:
+async def test_a_claim_by_a_step_respects_one_by_a_row(of: RuntimeStores) -> None:
     run = await of.claimed(ONE)
     entry = _claiming(run, TWO)
     assert await of.store.commit(NODE, [entry]) == set()
@@ -255,7 +154,7 @@ async def test_a_claim_by_a_step_respects_one_by_a_row(of: Fixture) -> None:
     assert not await of.claim(run, TWO)
 
 
-async def test_a_claim_by_a_row_respects_one_by_a_step(of: Fixture) -> None:
+async def test_a_claim_by_a_row_respects_one_by_a_step(of: RuntimeStores) -> None:
     run = await of.started()
     assert await of.store.commit(NODE, [_claiming(run, ONE)]) == {run.id}
     assert not await of.claim(run, TWO)
@@ -272,7 +171,7 @@ def _claiming(run: StoredRun, worker: str) -> CommitEntry:
 # -------------------------------------------------------------------------------------------------------- lost workers
 
 
-async def test_a_task_is_lost_when_its_workers_lease_has_run_out(of: Fixture) -> None:
+async def test_a_task_is_lost_when_its_workers_lease_has_run_out(of: RuntimeStores) -> None:
     run, other = await of.claimed(ONE), await of.claimed(TWO, "other")
     for worker in (ONE, TWO):
         await of.report(worker)
@@ -287,7 +186,7 @@ async def test_a_task_is_lost_when_its_workers_lease_has_run_out(of: Fixture) ->
     assert not await of.claim(run, ONE)
 
 
-async def test_a_task_is_not_taken_from_a_worker_that_is_back(of: Fixture) -> None:
+async def test_a_task_is_not_taken_from_a_worker_that_is_back(of: RuntimeStores) -> None:
     run = await of.claimed(ONE)
     await of.report(ONE)
     await of.lapse_worker(ONE)
@@ -297,7 +196,7 @@ async def test_a_task_is_not_taken_from_a_worker_that_is_back(of: Fixture) -> No
     assert await of.lost() == [] == await of.waiting()
 
 
-async def test_a_task_that_has_an_outcome_is_not_lost(of: Fixture) -> None:
+async def test_a_task_that_has_an_outcome_is_not_lost(of: RuntimeStores) -> None:
     run = await of.claimed(ONE)
     await of.report(ONE, ended=True)
     assert await of.lost() == [run.id]
@@ -306,7 +205,7 @@ async def test_a_task_that_has_an_outcome_is_not_lost(of: Fixture) -> None:
     assert await of.store.requeue_tasks([(run.id, 1, ONE)]) == set()
 
 
-async def test_a_worker_that_says_goodbye_has_lost_its_tasks_at_once(of: Fixture) -> None:
+async def test_a_worker_that_says_goodbye_has_lost_its_tasks_at_once(of: RuntimeStores) -> None:
     run = await of.claimed(ONE)
     await of.report(ONE, f"{run.id.hex()}/1")
     await of.report(ONE, ended=True)
@@ -314,7 +213,7 @@ async def test_a_worker_that_says_goodbye_has_lost_its_tasks_at_once(of: Fixture
     assert await of.store.requeue_tasks([(run.id, 1, ONE)]) == {(run.id, 1)}
 
 
-async def test_a_worker_that_never_reported_is_given_time(of: Fixture) -> None:
+async def test_a_worker_that_never_reported_is_given_time(of: RuntimeStores) -> None:
     run = await of.claimed(ONE)
     of.clock.now = START + UNKNOWN_WORKER_GRACE_MS
     assert await of.lost() == []
@@ -323,7 +222,7 @@ async def test_a_worker_that_never_reported_is_given_time(of: Fixture) -> None:
     assert await of.store.requeue_tasks([(run.id, 1, ONE)]) == {(run.id, 1)}
 
 
-async def test_a_live_worker_may_have_forgotten_a_task(of: Fixture) -> None:
+async def test_a_live_worker_may_have_forgotten_a_task(of: RuntimeStores) -> None:
     run, other = await of.claimed(ONE), await of.claimed(ONE, "other")
     await of.report(ONE, f"{other.id.hex()}/1")
     assert await of.lost(START) == []  # started at that very moment, not before
@@ -337,7 +236,7 @@ async def test_a_live_worker_may_have_forgotten_a_task(of: Fixture) -> None:
 # ---------------------------------------------------------------------------------------------- activities, heartbeats
 
 
-async def test_the_oldest_task_of_an_activity_is_handed_out_once(of: Fixture) -> None:
+async def test_the_oldest_task_of_an_activity_is_handed_out_once(of: RuntimeStores) -> None:
     first = await of.started(POLLED, "first")
     of.clock.now += 10
     second = await of.started(POLLED, "second")
@@ -351,13 +250,13 @@ async def test_the_oldest_task_of_an_activity_is_handed_out_once(of: Fixture) ->
     assert await of.store.take_activity_task(ACTIVITY + "b", None) is None
 
 
-async def test_an_activity_task_with_an_outcome_is_not_handed_out(of: Fixture) -> None:
+async def test_an_activity_task_with_an_outcome_is_not_handed_out(of: RuntimeStores) -> None:
     run = await of.started(POLLED)
     await of.store.post_outcome(run.id, 1, run.tasks[1].secret, DONE)
     assert await of.store.take_activity_task(ACTIVITY, None) is None
 
 
-async def test_a_task_in_a_broker_still_waits(of: Fixture) -> None:
+async def test_a_task_in_a_broker_still_waits(of: RuntimeStores) -> None:
     run = await of.started()
     await of.store.mark_sent([(run.id, 1), (run.id, 9)], START)
     assert [row.execution for row in await of.waiting()] == [run.id]
@@ -366,7 +265,7 @@ async def test_a_task_in_a_broker_still_waits(of: Fixture) -> None:
     assert await of.waiting() == []
 
 
-async def test_heartbeats_are_heard_until_the_task_is_closed(of: Fixture) -> None:
+async def test_heartbeats_are_heard_until_the_task_is_closed(of: RuntimeStores) -> None:
     run = await of.started()
     secret = run.tasks[1].secret
     assert await of.store.last_heartbeat(run.id, 1) == 0
@@ -382,7 +281,7 @@ async def test_heartbeats_are_heard_until_the_task_is_closed(of: Fixture) -> Non
 # -------------------------------------------------------------------------------------------------------------- leases
 
 
-async def test_shards_are_shared_and_given_back(of: Fixture) -> None:
+async def test_shards_are_shared_and_given_back(of: RuntimeStores) -> None:
     store, other = of.store, UUID(int=8)
     await store.register_node(other, None, 60_000)
     assert list(await store.take_shards(other, SHARD_COUNT)) == []
@@ -398,7 +297,7 @@ async def test_shards_are_shared_and_given_back(of: Fixture) -> None:
     assert list(await store.live_nodes()) == [NodeRow(NODE, "a:1")]
 
 
-async def test_the_shards_of_a_node_whose_lease_ran_out_are_taken(of: Fixture) -> None:
+async def test_the_shards_of_a_node_whose_lease_ran_out_are_taken(of: RuntimeStores) -> None:
     store, other = of.store, UUID(int=8)
     await store.register_node(other, None, 60_000)
     await of.lapse_node(NODE)
@@ -410,14 +309,14 @@ async def test_the_shards_of_a_node_whose_lease_ran_out_are_taken(of: Fixture) -
     assert sorted(await store.owned_shards(NODE)) == list(range(10, SHARD_COUNT))
 
 
-async def test_a_lease_that_is_gone_cannot_be_renewed(of: Fixture) -> None:
+async def test_a_lease_that_is_gone_cannot_be_renewed(of: RuntimeStores) -> None:
     await of.store.remove_node(NODE)
     assert await of.store.shard_owners() == {}
     with pytest.raises(NotOwnerError):
         await of.store.renew_node(NODE, 60_000)
 
 
-async def test_a_new_name_keeps_the_shards_and_shuts_out_the_old_one(of: Fixture) -> None:
+async def test_a_new_name_keeps_the_shards_and_shuts_out_the_old_one(of: RuntimeStores) -> None:
     run = await of.started()
     run.apply(DONE)
     (entry,) = run.entries
@@ -435,7 +334,7 @@ async def test_a_new_name_keeps_the_shards_and_shuts_out_the_old_one(of: Fixture
 # ------------------------------------------------------------------------------------------------------ inbox and timers
 
 
-async def test_the_inbox_keeps_what_was_put_down_until_a_step_consumes_it(of: Fixture) -> None:
+async def test_the_inbox_keeps_what_was_put_down_until_a_step_consumes_it(of: RuntimeStores) -> None:
     run = await of.started()
     stop, go_on = events.StopRequested("E", "c"), events.Redriven("t")
     await of.store.post(run.id, stop)
@@ -453,7 +352,7 @@ async def test_the_inbox_keeps_what_was_put_down_until_a_step_consumes_it(of: Fi
     assert await of.inbox() == [go_on]
 
 
-async def test_a_start_is_put_down_once(of: Fixture) -> None:
+async def test_a_start_is_put_down_once(of: RuntimeStores) -> None:
     machine_key = (await of.started()).machine_key
     run = StoredRun(TASK, machine_key=machine_key, info=info_of(name="new"))
     assert await of.store.started_input(run.id) is None
@@ -469,7 +368,7 @@ async def test_a_start_is_put_down_once(of: Fixture) -> None:
     assert await of.store.started_input(run.id) is None
 
 
-async def test_timers_are_found_soonest_first(of: Fixture) -> None:
+async def test_timers_are_found_soonest_first(of: RuntimeStores) -> None:
     early = await of.started(WAITS, "early")
     late = await of.started({**WAITS, "TimeoutSeconds": 90}, "late")
     found = await of.store.timers_due(ALL, START + 90_001, 10)
