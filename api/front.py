@@ -24,7 +24,7 @@ from stepwell.api.http import (
     Scope,
     Send,
 )
-from stepwell.api.rest import hot, problems
+from stepwell.api.rest import documentation, hot, problems
 from stepwell.api.rest.common import REQUEST_KEY
 from stepwell.api.wire import protocol
 from stepwell.engine import telemetry
@@ -35,8 +35,8 @@ from stepwell.engine.telemetry import Metrics
 
 log = logging.getLogger("stepwell.api")
 
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
-"""Answered without a key and under any Host: they tell nothing but whether the server is well."""
+OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"}) | documentation.PATHS
+"""Answered without a key and under any Host: they tell nothing but whether the server is well, and what its API is."""
 _MAX_REQUEST_ID_CHARS: Final = 128
 _PRINTABLE: Final = frozenset(range(0x21, 0x7F))
 

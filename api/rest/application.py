@@ -15,6 +15,7 @@ from stepwell.api.failures import refusal_of
 from stepwell.api.http import Reply
 from stepwell.api.rest import activities, dead_letters, executions, problems, registry, state_machines
 from stepwell.api.rest.common import admitted
+from stepwell.api.rest.documentation import DOCUMENT, PAGE, add_documentation
 from stepwell.api.rest.openapi import DESCRIPTION, document
 from stepwell.engine.errors import StepwellError, StoreUnavailableError
 from stepwell.engine.service import refusals
@@ -34,7 +35,7 @@ class RestApplication(FastAPI):
 
 def create_rest(services: Services, metrics: Metrics) -> RestApplication:
     """The REST app over these use-cases."""
-    app = RestApplication(title="Stepwell", version=__version__, description=DESCRIPTION, redoc_url=None)
+    app = RestApplication(title="Stepwell", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.include_router(state_machines.routes(services))
     app.include_router(executions.routes(services))
     app.include_router(dead_letters.routes(services))
@@ -42,6 +43,7 @@ def create_rest(services: Services, metrics: Metrics) -> RestApplication:
     app.include_router(registry.function_routes(services))
     app.include_router(registry.connection_routes(services))
     _add_monitoring(app, services, metrics)
+    add_documentation(app)
     _add_handlers(app)
     return app
 
@@ -49,7 +51,7 @@ def create_rest(services: Services, metrics: Metrics) -> RestApplication:
 def _add_monitoring(app: FastAPI, services: Services, metrics: Metrics) -> None:
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return JSONResponse({"name": "stepwell", "version": __version__, "docs": "/docs", "openapi": "/openapi.json"})
+        return JSONResponse({"name": "stepwell", "version": __version__, "docs": PAGE, "openapi": DOCUMENT})
 
     @app.get("/healthz", tags=["Monitoring"], summary="Is the process alive")
     async def healthz() -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -426,7 +427,19 @@ async def test_the_openapi_document_is_whole(rest: httpx.AsyncClient) -> None:
             assert operation["summary"] and operation["description"], (method, path)
             assert any(code.startswith("2") for code in operation["responses"]), (method, path)
     assert "/v1/state-machines/{name}/executions" in document["paths"]
-    assert (await rest.get("/docs")).status_code == 200
+
+
+async def test_the_documentation_page_takes_nothing_from_elsewhere(rest: httpx.AsyncClient) -> None:
+    page = await rest.get("/docs")
+    assert page.status_code == 200
+    parts = re.findall(r'(?:href|src)="([^"]+)"', page.text)
+    assert len(parts) == 3
+    for part in parts:
+        assert part.startswith("/docs/"), "a page with our rights must hold no foreign code"
+        answer = await rest.get(part)
+        assert answer.status_code == 200 and len(answer.content) > 500
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert (await rest.get("/docs/other.js")).status_code == 404
 
 
 def _references(value: Any) -> list[str]:
