@@ -103,28 +103,35 @@ class Publisher:
                         ending = True
                         break
                     batch.append(more)
-            published, why = self._publish([message for message, _, _ in batch])
-            self._tell(batch, published, why)
+            self._tell(batch, self._publish([message for message, _, _ in batch]))
             if ending:
                 break
         release(self._connection)
 
-    def _publish(self, messages: list[Message]) -> tuple[int, str]:
-        """How many were published, and why not more."""
-        count = 0
-        try:
-            if self._producer is None:
-                self._connection = connect(self._url)
-                self._producer = kombu.Producer(self._connection.channel(), auto_declare=False)
-                self._declared.clear()
-            for message in messages:
+    def _publish(self, messages: list[Message]) -> list[str | None]:
+        """For each message why it was not published, or None. One that the broker refuses does not hold up those behind it."""
+        told: list[str | None] = []
+        for message in messages:
+            connected = False
+            try:
+                if self._producer is None:
+                    self._connect()
+                connected = True
                 self._send(message)
-                count += 1
-        except Exception as error:  # noqa: BLE001 - a driver may raise anything; the thread must live and all must hear
-            release(self._connection)
-            self._connection = self._producer = None
-            return count, f"{type(error).__name__}: {error}"
-        return count, ""
+                told.append(None)
+            except Exception as error:  # noqa: BLE001 - a driver may raise anything; the thread must live and all must hear
+                release(self._connection)
+                self._connection = self._producer = None
+                told.append(f"{type(error).__name__}: {error}")
+                if not connected:
+                    told += [told[-1]] * (len(messages) - len(told))
+                    break
+        return told
+
+    def _connect(self) -> None:
+        self._connection = connect(self._url)
+        self._producer = kombu.Producer(self._connection.channel(), auto_declare=False)
+        self._declared.clear()
 
     def _send(self, message: Message) -> None:
         if message.queue not in self._declared:
@@ -152,19 +159,19 @@ class Publisher:
         self._declared.add(name)
 
     @staticmethod
-    def _tell(batch: list[_Waiting], published: int, why: str) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], bool]]] = {}
-        for number, (_, done, loop) in enumerate(batch):
-            by_loop.setdefault(loop, []).append((done, number < published))
+    def _tell(batch: list[_Waiting], told: list[str | None]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], str | None]]] = {}
+        for (_, done, loop), why in zip(batch, told, strict=True):
+            by_loop.setdefault(loop, []).append((done, why))
 
-        def settle(waiting: list[tuple[asyncio.Future[None], bool]]) -> None:
-            for done, sent in waiting:
+        def settle(waiting: list[tuple[asyncio.Future[None], str | None]]) -> None:
+            for done, why in waiting:
                 if done.done():
                     continue
-                if sent:
+                if why is None:
                     done.set_result(None)
                 else:
-                    done.set_exception(TargetUnavailableError(f"The broker cannot be reached ({why})."))
+                    done.set_exception(TargetUnavailableError(f"The broker did not take the message ({why})."))
 
         for loop, waiting in by_loop.items():
             with suppress(RuntimeError):  # the loop is closed: nobody waits

@@ -14,6 +14,7 @@ from typing import Any
 import kombu
 import msgspec
 import pytest
+import redis
 from celery import Celery
 
 from stepwell.engine.asl.resources import parse_resource
@@ -24,7 +25,7 @@ from stepwell.engine.machine.events import TaskFailed
 from stepwell.engine.messages import RESULTS_QUEUE, Outcome
 from stepwell.engine.ports import TaskAnswer, TaskRequest
 from stepwell.engine.targets import celery_results
-from stepwell.engine.targets.broker import Publisher
+from stepwell.engine.targets.broker import Message, Publisher
 from stepwell.engine.targets.celery import CeleryTarget
 from stepwell.engine.targets.celery_results import ResultsConsumer
 from tests.conftest import ROOT
@@ -338,6 +339,19 @@ async def test_a_broker_that_is_away_is_said_to_be_and_found_again(start_process
                 await asyncio.gather(*(target.perform(request("celery:t", 1)) for _ in range(3)))
     finally:
         await target.close()
+
+
+async def test_a_queue_that_cannot_be_written_holds_up_no_other(valkey: str) -> None:
+    with redis.Redis.from_url(valkey) as client:
+        client.set("somebody-elses-key", "no list")
+        publisher = Publisher(valkey)
+        names = ["somebody-elses-key", "good", "somebody-elses-key", "good", "good"]
+        told = await asyncio.gather(
+            *(publisher.publish(Message(name, b"{}", {})) for name in names), return_exceptions=True
+        )
+        await publisher.close()
+        assert [isinstance(one, TargetUnavailableError) for one in told] == [name != "good" for name in names]
+        assert client.llen("good") == 3
 
 
 def put_outcomes(broker: str, count: int) -> list[Outcome]:
