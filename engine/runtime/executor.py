@@ -283,9 +283,10 @@ class Executor:
             more = step.more
             done.append((work, changed))
         inbox = [work.inbox for work, _ in done if work.inbox is not None]
+        # Those that wait count as well: a step that uses up its slice comes to no other event, however often it is tried.
         ended &= {
             work.event.task
-            for work, _ in done
+            for work in (*(work for work, _ in done), *hot.works)
             if work.inbox is not None and isinstance(work.event, events.TaskSucceeded | events.TaskFailed)
         }
         if not applied and not inbox and new is None:
@@ -311,7 +312,7 @@ class Executor:
         inbox: list[int],
         ended: set[int],
     ) -> CommitEntry:
-        """`ended`: tasks closed by an outcome from the inbox, their own or a neighbour's, while their own came with it. Any
+        """`ended`: tasks closed by an outcome from the inbox, their own or a neighbour's, while their own is here too. Any
         other reason to close them (a time-out, a stop) comes after their outcome, which has won: the step is void.
         """
         state = hot.state
