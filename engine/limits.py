@@ -73,6 +73,9 @@ MAX_PAYLOAD_BYTES: Final = 262_144
 MAX_EXPRESSION_BYTES: Final = 4_194_304
 """What one path, intrinsic call or payload template may give before a state's limit is applied to it. [S]"""
 
+MAX_JOINED_BYTES: Final = 33_554_432
+"""What the branches of a Parallel or the iterations of a Map may hand on together, before ResultSelector. [S]"""
+
 MAX_ERROR_LENGTH: Final = 256
 """The error name a task reports. [M]"""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from stepwell.engine.asl.states import MapState, StateType
 from stepwell.engine.machine.commands import Status, TimerKind
-from stepwell.engine.machine.failure import guarded
+from stepwell.engine.machine.failure import forget_children, guarded
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Phase
 from stepwell.engine.machine.states.map_ import start_iterations
@@ -32,8 +32,10 @@ def _resume(run: Run, frame: Frame, redriven: int) -> None:
     frame.retries = None
     run.touch(frame)
     if frame.join is not None:
-        _resume_children(run, frame, redriven)
-        return
+        if frame.join.done < frame.join.total:
+            _resume_children(run, frame, redriven)
+            return
+        forget_children(run, frame)  # all ended well, and yet it failed: what they handed on was too much
     frame.attempts += 1
     if frame.phase is not Phase.READY:
         frame.last_event = redriven

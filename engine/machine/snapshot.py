@@ -56,13 +56,14 @@ class OpenTask(msgspec.Struct, array_like=True):
 
 
 class Join(msgspec.Struct, array_like=True):
-    """How far a Parallel or Map is. `limit` is the Map's effective concurrency (0: none)."""
+    """How far a Parallel or Map is. `limit` is the Map's effective concurrency (0: none), `bytes` what has been handed on to it."""
 
     total: int
     next_index: int = 0
     open: int = 0
     done: int = 0
     limit: int = 0
+    bytes: int = 0
 
 
 class Frame:

@@ -19,7 +19,7 @@ from stepwell.engine.machine.dataflow import (
 from stepwell.engine.machine.failure import iteration_details
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Join, Phase
-from stepwell.engine.machine.states.parallel import joined
+from stepwell.engine.machine.states.parallel import hand_over, joined
 from stepwell.engine.query.paths import path_reader
 from stepwell.engine.query.scope import Scope
 from stepwell.engine.states_errors import ErrorName, StatesError
@@ -76,8 +76,7 @@ def iteration_done(run: Run, frame: Frame, child: Frame) -> None:
     """An iteration has come to its end: start the next one, or join."""
     join = frame.join
     assert join is not None
-    join.open -= 1
-    join.done += 1
+    hand_over(run, frame, join, child)
     frame.last_event = run.emit("MapIterationSucceeded", child.last_event, iteration_details(frame, child))
     start_iterations(run, frame, child.last_event)
     if join.done == join.total:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from stepwell.engine.asl.states import ParallelState
 from stepwell.engine.jsontypes import Document
+from stepwell.engine.limits import MAX_JOINED_BYTES
 from stepwell.engine.machine.dataflow import effective_input, finish_state, within_limit
 from stepwell.engine.machine.failure import forget_children
-from stepwell.engine.machine.run import Run
+from stepwell.engine.machine.run import Run, data_limit
 from stepwell.engine.machine.snapshot import Frame, Join, Phase
 
 
@@ -28,13 +29,22 @@ def run_parallel(run: Run, frame: Frame) -> None:
 def branch_done(run: Run, frame: Frame, child: Frame) -> None:
     """A branch has come to its end; with the last one, so has the state."""
     assert frame.join is not None
-    frame.join.open -= 1
-    frame.join.done += 1
     frame.last_event = child.last_event
-    run.touch(frame)
+    hand_over(run, frame, frame.join, child)
     if frame.join.done == frame.join.total:
         run.emit("ParallelStateSucceeded", frame.last_event)
         finish_state(run, frame, joined(run, frame), frame.current.next)
+
+
+def hand_over(run: Run, frame: Frame, join: Join, child: Frame) -> None:
+    """Count a child frame that has come to its end. Raises `StatesError` States.DataLimitExceeded when the outputs become too much
+    to be held in memory: what ResultSelector and the like would leave of them is not known before all are there."""
+    join.open -= 1
+    join.done += 1
+    join.bytes += len(child.data.text)
+    run.touch(frame)
+    if join.bytes > MAX_JOINED_BYTES:
+        raise data_limit(frame.current.name)
 
 
 def joined(run: Run, frame: Frame) -> Document:

@@ -91,3 +91,27 @@ def test_assigned_variables_have_a_limit() -> None:
     assert one.finish is not None and one.finish.status is Status.SUCCEEDED
     two = run(machine(pass_(Assign={"a.$": "$", "b.$": "$"})), f'"{half}"')
     assert two.finish is not None and two.finish.error == "States.DataLimitExceeded"
+
+
+def test_what_children_hand_on_together_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepwell.engine.machine.states.parallel.MAX_JOINED_BYTES", 1000)
+    long = task(ResultSelector={"text": "x" * 400})
+    for state, kind in (
+        (map_(long, MaxConcurrency=1), "MapIterationStarted"),
+        (parallel(long, long, long, long), "LambdaFunctionScheduled"),
+    ):
+        caught = {**state, "Catch": [{"ErrorEquals": ["States.DataLimitExceeded"], "Next": "B"}]}
+        ended = LocalMachine(machine(caught, pass_()), '{"items": [1, 2, 3, 4, 5]}', world=succeeds(0)).run()
+        assert isinstance(ended.output, dict)
+        assert ended.output["Error"] == "States.DataLimitExceeded"
+        assert ended.types.count(kind) in (3, 4), "it does not wait for the others"
+
+
+def test_what_was_too_much_can_be_redriven(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepwell.engine.machine.states.parallel.MAX_JOINED_BYTES", 1000)
+    long = task(ResultSelector={"text": "x" * 400})
+    failed = LocalMachine(machine(parallel(long, long, long)), world=succeeds(0)).run()
+    assert failed.finish is not None and failed.finish.error == "States.DataLimitExceeded"
+    monkeypatch.setattr("stepwell.engine.machine.states.parallel.MAX_JOINED_BYTES", 10_000)
+    failed.redrive()
+    assert failed.run().finish is not None and failed.finish.status is Status.SUCCEEDED
