@@ -255,6 +255,8 @@ class Executor:
     def _run(self, hot: Hot, new: NewExecution | None = None) -> None:
         """Apply waiting events and hand the step to the committer."""
         state = hot.state
+        if state.next_event == 1:
+            self._start_first(hot)
         now = hot.last_now = max(self._clock.now_ms(), hot.last_now)
         first = state.next_event
         written: list[HistoryEvent] = []
@@ -299,6 +301,19 @@ class Executor:
         if more:
             hot.works.appendleft(Work(events.Continued(), insistent=True))
         self._committer.submit(entry, lambda fate, why: self._told(hot, entry, commands, done, fate, why))
+
+    def _start_first(self, hot: Hot) -> None:
+        """Nothing happens to an execution before its start. What came from the inbox without that is read again after it, and
+        not consumed as something that changes nothing.
+        """
+        works = sorted(hot.works, key=lambda work: not isinstance(work.event, events.Started))
+        hot.works.clear()
+        starts = bool(works) and isinstance(works[0].event, events.Started)
+        for work in works:
+            if starts or work.inbox is None:
+                hot.works.append(work)
+            else:
+                self._give_up(work, StoreUnavailableError("The execution has not taken its first step."))
 
     def _entry(
         self,
