@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from stepwell.engine.asl.resources import Resource, TargetKind
@@ -130,6 +130,13 @@ class ExecutionView:
     alias_arn: str | None = None
     input: Document | None = None
     output: Document | None = None
+
+
+class Waited(NamedTuple):
+    """Whether an execution has ended; and, where whoever waited saw it end, how. Else it is for the store to tell."""
+
+    ended: bool
+    view: ExecutionView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +301,8 @@ class Runtime(Protocol):
     async def start(self, request: StartRequest) -> StartAnswer:
         """Start an execution; answered when it is durable."""
 
-    async def wait(self, id: ExecutionId, timeout_ms: int) -> bool:
-        """Wait until an execution has ended; False if it has not by then."""
+    async def wait(self, id: ExecutionId, timeout_ms: int) -> Waited:
+        """Wait until an execution has ended, so long at most."""
 
     async def stop(self, id: ExecutionId, error: str | None, cause: str | None) -> CommandAnswer:
         """Stop an execution. Stopping one that has ended is answered with DONE and its stop date."""

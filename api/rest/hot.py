@@ -75,10 +75,9 @@ async def start_execution(services: Services, request: Request, machine: str) ->
     answer = started.answer
     location = f"/v1/executions/{answer.id.hex()}"
     if wait is not None:
-        ended = await request.while_connected(services.executions.wait(answer.id, wait))
-        view = await services.executions.by_id(answer.id, answer.arn)
+        ended, view = await request.while_connected(services.executions.wait(answer.id, answer.arn, wait))
         shown = views.execution(view, services.executions.redrivability(view))
-        return reply(shown, 200 if ended or view.stopped_at is not None else 202, location=location)
+        return reply(shown, 200 if ended else 202, location=location)
     if not started.created:
         view = await services.executions.by_id(answer.id, answer.arn, data=False)
         return reply(views.execution(view, services.executions.redrivability(view)), 200, location=location)
@@ -90,8 +89,9 @@ async def describe_execution(services: Services, request: Request, reference: st
     id = execution_of(request.context, reference)
     wait = wait_of(request)
     if wait:
-        await request.while_connected(services.executions.wait(id, wait))
-    view = await services.executions.by_id(id, reference)
+        _, view = await request.while_connected(services.executions.wait(id, reference, wait))
+    else:
+        view = await services.executions.by_id(id, reference)
     return reply(views.execution(view, services.executions.redrivability(view)))
 
 

@@ -22,6 +22,7 @@ from stepwell.engine.ids import ExecutionId
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Finish, ScheduleTask, StartTimer, TimerKind
 from stepwell.engine.ports import (
+    ExecutionView,
     MachineStore,
     RuntimeStore,
 )
@@ -85,7 +86,7 @@ class Engine(Effects):
         self._options = options
         self._listen = listen
         self._compiled: dict[tuple[int, int], StateMachine] = {}
-        self._waiting: dict[ExecutionId, list[asyncio.Future[bool]]] = {}
+        self._waiting: dict[ExecutionId, list[asyncio.Future[ExecutionView]]] = {}
         self._opened = 0.0
         self._inbox_wake = asyncio.Event()
         self._inbox_seen: set[int] = set()
@@ -170,14 +171,18 @@ class Engine(Effects):
         self.timers.add(hot.id, command.timer, command.due_at)
 
     def finished(self, hot: Hot, finish: Finish) -> None:
-        for future in self._waiting.pop(hot.id, ()):
+        waiting = self._waiting.pop(hot.id, ())
+        if not waiting:
+            return
+        view = hot.ended_view(finish)
+        for future in waiting:
             if not future.done():
-                future.set_result(True)
+                future.set_result(view)
 
     @contextmanager
-    def watching(self, id: ExecutionId) -> Iterator[asyncio.Future[bool]]:
+    def watching(self, id: ExecutionId) -> Iterator[asyncio.Future[ExecutionView]]:
         """A future that is set when the execution ends on this node."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ExecutionView] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(id, []).append(future)
         try:
             yield future

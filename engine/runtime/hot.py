@@ -14,11 +14,11 @@ from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine import chunks
-from stepwell.engine.machine.commands import ScheduleTask
+from stepwell.engine.machine.commands import Finish, ScheduleTask
 from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, fold, restore
-from stepwell.engine.ports import RuntimeStore, StoredExecution
+from stepwell.engine.ports import ExecutionView, RuntimeStore, StoredExecution
 
 CONTINUE_TIMER: Final = 0
 """The timer row of an execution that has used up its slice: so that whoever takes it over then finds that it has to go on."""
@@ -63,6 +63,17 @@ class Hot:
     redrive_token: str | None = None
     continues: bool = False
     """The step before this one used up its slice, and `CONTINUE_TIMER` is there."""
+
+    def ended_view(self, finish: Finish) -> ExecutionView:
+        """The execution as the store holds it now that the step with `finish` has been committed."""
+        state, info = self.state, self.state.info
+        return ExecutionView(
+            id=self.id, arn=info.arn, name=info.name, machine_arn=info.machine_arn, machine_name=info.machine_name,
+            machine_key=self.machine_key, revision=self.revision, status=finish.status, started_at=info.started_at,
+            stopped_at=finish.stopped_at, last_event=state.next_event - 1, error=finish.error, cause=finish.cause,
+            redrive_count=state.redrive_count, redriven_at=state.redriven_at or None, trace_header=self.trace_header,
+            version_arn=info.version_arn, alias_arn=info.alias_arn, input=state.input, output=finish.output,
+        )  # fmt: skip
 
 
 class History:

@@ -34,6 +34,7 @@ from stepwell.engine.ports import (
     StartRequest,
     StoredExecution,
     TaskAnswer,
+    Waited,
 )
 from stepwell.engine.runtime.engine import Engine
 from stepwell.engine.runtime.hot import History, Hot
@@ -138,8 +139,8 @@ class Requests:
                 started = await self._start_here(ask)
                 return Answer(number, started.outcome, started.started_at, None, started.name, started.arn)
             case AskWait():
-                ended = await self.wait(ExecutionId(ask.execution), ask.timeout_ms)
-                return Answer(number, "ENDED" if ended else "RUNNING")
+                waited = await self.wait(ExecutionId(ask.execution), ask.timeout_ms)
+                return Answer(number, "ENDED" if waited.ended else "RUNNING")
             case AskStop():
                 command = await self._stop_here(ExecutionId(ask.execution), ask.error, ask.cause)
                 return Answer(number, command.outcome, command.at, command.reason)
@@ -238,7 +239,7 @@ class Requests:
         history.add(chunks.decode(stored.first_chunk or stored.chunks[0]))
         return history.payload(1).text
 
-    async def wait(self, id: ExecutionId, timeout_ms: int) -> bool:
+    async def wait(self, id: ExecutionId, timeout_ms: int) -> Waited:
         """See `ports.Runtime.wait`."""
         deadline = self._clock.monotonic() + timeout_ms / 1000
         pause = self._poll_least
@@ -247,17 +248,17 @@ class Requests:
                 if not self._runs_here(id):
                     status = await self._store.status(id)
                     if status is not Status.RUNNING:
-                        return status is not None
+                        return Waited(status is not None)
                 left = deadline - self._clock.monotonic()
                 if left <= 0:
-                    return False
+                    return Waited(False)
                 if not self._here(id):
                     answer = await self._ask(id, AskWait(id, int(left * 1000)), left + ASK_SECONDS)
                     if answer is not None:
-                        return answer.outcome == "ENDED"
+                        return Waited(answer.outcome == "ENDED")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, 5.0 if self._here(id) else pause)):
-                        return await ended
+                        return Waited(True, await ended)
                 pause = min(pause * 1.5, 1.0)
 
     def _runs_here(self, id: ExecutionId) -> bool:

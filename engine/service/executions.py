@@ -108,9 +108,11 @@ class Executions:
             raise refusals.execution_does_not_exist(shown)
         return view
 
-    async def wait(self, id: ExecutionId, timeout_ms: int) -> bool:
-        """Wait until an execution has ended; False if it has not by then."""
-        return await self._runtime.wait(id, timeout_ms)
+    async def wait(self, id: ExecutionId, shown: str, timeout_ms: int) -> tuple[bool, ExecutionView]:
+        """Wait until an execution has ended, so long at most; whether it has, and the execution. `shown` as in `by_id`."""
+        waited = await self._runtime.wait(id, timeout_ms)
+        view = waited.view or await self.by_id(id, shown)
+        return waited.ended or view.stopped_at is not None, view
 
     def redrivability(self, view: ExecutionView) -> Redrivability:
         """Whether the execution can be redriven, and why not."""

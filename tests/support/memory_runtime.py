@@ -35,6 +35,7 @@ from stepwell.engine.ports import (
     StartOutcome,
     StartRequest,
     TaskAnswer,
+    Waited,
 )
 from stepwell.engine.store.memory import MemoryDatabase
 
@@ -97,17 +98,17 @@ class MemoryRuntime:
         await self._apply(id, execution, events.Started(msgspec.Raw(request.input.text)), new)
         return StartAnswer(outcome=StartOutcome.STARTED, id=id, arn=arn, name=name, started_at=now)
 
-    async def wait(self, id: ExecutionId, timeout_ms: int) -> bool:
+    async def wait(self, id: ExecutionId, timeout_ms: int) -> Waited:
         self._check()
         execution = self.executions.get(id)
         if execution is None:
-            return False
+            return Waited(False)
         if not execution.ended.is_set() and timeout_ms:
             try:
                 await asyncio.wait_for(execution.ended.wait(), timeout_ms / 1000)
             except TimeoutError:
-                return False
-        return execution.ended.is_set()
+                return Waited(False)
+        return Waited(execution.ended.is_set())
 
     async def stop(self, id: ExecutionId, error: str | None, cause: str | None) -> CommandAnswer:
         self._check()

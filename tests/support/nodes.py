@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import time
@@ -52,6 +53,12 @@ class Fails(Exception):
     def __init__(self, error: str, cause: str = "") -> None:
         super().__init__(error)
         self.error, self.cause = error, cause
+
+
+def _texts(view: ExecutionView) -> dict[str, object]:
+    """The members of a view, to compare: documents by their text."""
+    members = {name.name: getattr(view, name.name) for name in dataclasses.fields(view)}
+    return {name: value.text if isinstance(value, Document) else value for name, value in members.items()}
 
 
 class CommandedTargets:
@@ -108,9 +115,12 @@ class Node:
 
     async def ended(self, id: ExecutionId, timeout_ms: int = 30_000) -> ExecutionView:
         """Wait for the end and describe the execution."""
-        assert await self.requests.wait(id, timeout_ms), "the execution has not ended in time"
+        waited = await self.requests.wait(id, timeout_ms)
+        assert waited.ended, "the execution has not ended in time"
         view = await self.reader.describe(id)
         assert view is not None
+        if waited.view is not None:
+            assert _texts(waited.view) == _texts(view), "who waits is told what the store holds"
         return view
 
     async def event_types(self, id: ExecutionId) -> list[str]:
