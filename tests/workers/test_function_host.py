@@ -262,7 +262,7 @@ async def test_a_stranger_can_make_no_call(start_process: StartProcess, tmp_path
 async def test_without_hosts_a_call_says_what_to_start() -> None:
     pool = FunctionHostPool()
     await pool.start()
-    with pytest.raises(TargetUnavailableError, match="stepwell worker --functions"):
+    with pytest.raises(TargetUnavailableError, match="STEPWELL_FUNCTION_MODULES"):
         await pool.call(call("echo"))
     await pool.close()
 
