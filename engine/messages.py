@@ -110,10 +110,11 @@ WORKER_LEASE_SECONDS: Final = 20
 #   host   Welcome(proof over that nonce)     engine   Call..., Cancel...     host   Returned..., Raised...
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+"""A longer frame is not one of ours: the connection is closed."""
+
 STRANGER_FRAME_BYTES: Final = 4096
 STRANGER_SECONDS: Final = 10.0
-"""How long somebody may be connected without showing that it knows the secret."""
-"""A longer frame is not one of ours: the connection is closed."""
+"""How long a frame may be, and how long somebody may be connected, without showing that it knows the secret."""
 
 
 class Challenge(msgspec.Struct, tag=1, array_like=True, frozen=True):

@@ -658,16 +658,8 @@ class RuntimeStore(Protocol):
     async def post_outcome(self, execution: ExecutionId, task: int, secret: bytes, event: Event) -> TaskAnswer:
         """Make the first outcome of a task durable, for its owner."""
 
-    async def post_claim(
-        self,
-        execution: ExecutionId,
-        task: int,
-        secret_hash: str,
-        worker: str,
-        name: str | None,
-        holder: str | None = None,
-    ) -> bool:
-        """Claim a task for a worker, for its owner to know of. `holder` is the worker that handed its claim on to this one."""
+    async def post_claim(self, execution: ExecutionId, claim: Claim) -> bool:
+        """Claim a task for a worker, for its owner to know of."""
 
     async def post_heartbeat(self, execution: ExecutionId, task: int, secret: bytes, now: int) -> TaskAnswer: ...
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 PAGE: Final = "/docs"
 DOCUMENT: Final = "/openapi.json"
@@ -23,6 +23,7 @@ _HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+_RESOURCES: Final = files("fastapi_swagger.resources")
 _ASSETS: Final = {
     "swagger-ui.js": ("swagger-ui-bundle.js", "text/javascript"),
     "swagger-ui.css": ("swagger-ui.css", "text/css"),
@@ -53,5 +54,5 @@ def add_documentation(app: FastAPI) -> None:
         if name not in _ASSETS:
             return Response("There is no such file.\n", 404, media_type="text/plain")
         file, media_type = _ASSETS[name]
-        content = (files("fastapi_swagger.resources") / file).read_bytes()
-        return Response(content, media_type=media_type, headers=_HEADERS | {"cache-control": "max-age=86400"})
+        headers = _HEADERS | {"cache-control": "max-age=86400"}
+        return FileResponse(str(_RESOURCES / file), media_type=media_type, headers=headers)

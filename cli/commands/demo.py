@@ -94,9 +94,14 @@ def stopping_said(output: Output) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        output.say()
-        output.say(click.style("Stopping ...", fg="bright_black"))
+        say_stopping(output)
         raise
+
+
+def say_stopping(output: Output) -> None:
+    """Say so on a line of its own, behind the terminal's `^C`."""
+    output.say()
+    output.say(click.style("Stopping ...", fg="bright_black"))
 
 
 def wait_for_interrupt(output: Output) -> None:
@@ -105,8 +110,7 @@ def wait_for_interrupt(output: Output) -> None:
     with suppress(KeyboardInterrupt):
         while True:
             signal.pause()
-    output.say()
-    output.say(click.style("Stopping ...", fg="bright_black"))
+    say_stopping(output)
 
 
 class Story:

@@ -207,7 +207,7 @@ class Dispatcher:
         reach("after_dispatch")
         if result is None:  # it went to a broker, and its outcome comes back by another way
             self._sent.append((request.execution, request.task))
-        if result is not None:
+        else:
             self._metrics.count(TASK_OUTCOMES, type(result).__name__)
             self._executor.apply(request.execution, Work(result, insistent=True))
 

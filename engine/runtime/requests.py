@@ -469,11 +469,8 @@ class Requests:
             secret = await self._store.task_secret(id, claim.task)
             if secret is None or ids.claim_key(secret) != claim.key:
                 return ClaimAnswer(False, "The task is closed.")
-            beat = await self._store.post_heartbeat(id, claim.task, secret, self._clock.now_ms())
-            return ClaimAnswer(
-                beat is TaskAnswer.ACCEPTED, None if beat is TaskAnswer.ACCEPTED else "The task is closed."
-            )
-        granted = await self._store.post_claim(id, claim.task, claim.key, claim.worker, claim.name, claim.holder)
+            return _alive(await self._store.post_heartbeat(id, claim.task, secret, self._clock.now_ms()))
+        granted = await self._store.post_claim(id, claim)
         self._engine.wake_inbox()
         return ClaimAnswer(granted, None if granted else "The task is closed, or another worker runs it.")
 
@@ -486,10 +483,7 @@ class Requests:
         if ids.claim_key(frame.task.secret) != claim.key:
             return ClaimAnswer(False, "The key does not belong to this task.")
         if claim.heartbeat:
-            beat = await self._heartbeat_here(AskHeartbeat(id, claim.task, frame.task.secret))
-            return ClaimAnswer(
-                beat is TaskAnswer.ACCEPTED, None if beat is TaskAnswer.ACCEPTED else "The task is closed."
-            )
+            return _alive(await self._heartbeat_here(AskHeartbeat(id, claim.task, frame.task.secret)))
         if frame.task.started:  # claimed before, perhaps by this very worker, or delivered again: the row knows
             return await self._claim_by_row(id, claim)
         changed = await self._executor.ask(id, events.TaskStarted(claim.task, claim.name), worker=claim.worker)
@@ -544,3 +538,9 @@ def _reported_event(outcome: Outcome) -> events.TaskSucceeded | events.TaskFaile
     if outcome.output is not msgspec.UNSET:
         return events.TaskSucceeded(outcome.task, outcome.output)
     return events.TaskFailed(outcome.task, outcome.error, outcome.cause)
+
+
+def _alive(beat: TaskAnswer) -> ClaimAnswer:
+    """What a worker is told that says a claimed task is alive."""
+    accepted = beat is TaskAnswer.ACCEPTED
+    return ClaimAnswer(accepted, None if accepted else "The task is closed.")

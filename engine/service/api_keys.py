@@ -31,25 +31,24 @@ class ApiKeys:
         self._clock = clock
         self._box = box
         self._random_bytes = random_bytes
-        self._own: ApiKeyRecord | None = None
-        self._own_secret = ""
+        self._own: NewApiKey | None = None
 
     def own_bearer(self) -> str:
         """A bearer key for what this process starts itself. It is kept nowhere and opens this process alone."""
         if self._own is None:
-            self._own_secret, self._own = self._new_bearer("own")
-        return self._own_secret
+            self._own = self._new_bearer("own")
+        return self._own.secret
 
     async def create_bearer(self, name: str) -> NewApiKey:
         """Make a bearer key. Only its hash is kept."""
-        secret, record = self._new_bearer(_key_name(name))
-        await self._store.put(record)
-        return NewApiKey(record, secret)
+        key = self._new_bearer(_key_name(name))
+        await self._store.put(key.record)
+        return key
 
-    def _new_bearer(self, name: str) -> tuple[str, ApiKeyRecord]:
+    def _new_bearer(self, name: str) -> NewApiKey:
         secret = BEARER_PREFIX + base64.urlsafe_b64encode(self._random_bytes(30)).decode()
         id = self._random_bytes(8).hex()
-        return secret, ApiKeyRecord(id, name, hash=hash_of(secret), created_at=self._clock.now_ms())
+        return NewApiKey(ApiKeyRecord(id, name, hash=hash_of(secret), created_at=self._clock.now_ms()), secret)
 
     async def create_pair(self, name: str) -> NewApiKey:
         """Make an access key id and secret access key for AWS clients. The secret is kept encrypted."""
@@ -63,7 +62,9 @@ class ApiKeys:
     async def bearer(self, secret: str) -> ApiKeyRecord | None:
         """The record of a bearer key that was shown; None if there is none. Looked up by hash, so timing tells nothing."""
         hashed = hash_of(secret)
-        return self._own if self._own is not None and self._own.hash == hashed else await self._store.by_hash(hashed)
+        if self._own is not None and self._own.record.hash == hashed:
+            return self._own.record
+        return await self._store.by_hash(hashed)
 
     async def pair_secret(self, id: str) -> str | None:
         """The secret access key of an access key id, to verify a signature with."""

@@ -20,7 +20,7 @@ from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine import chunks
 from stepwell.engine.machine.commands import Status, TimerKind
 from stepwell.engine.machine.events import Event, Started, TaskStarted
-from stepwell.engine.messages import WorkerReport
+from stepwell.engine.messages import Claim, WorkerReport
 from stepwell.engine.ports import (
     CommitEntry,
     InboxRow,
@@ -288,22 +288,14 @@ class MemoryRuntimeStore:
     def _closed(self, execution: ExecutionId) -> TaskAnswer:
         return TaskAnswer.TIMED_OUT if execution in self.executions else TaskAnswer.INVALID
 
-    async def post_claim(
-        self,
-        execution: ExecutionId,
-        task: int,
-        secret_hash: str,
-        worker: str,
-        name: str | None,
-        holder: str | None = None,
-    ) -> bool:
-        row = self._open(execution, task)
-        if row is None or claim_key(row.new.secret) != secret_hash:
+    async def post_claim(self, execution: ExecutionId, claim: Claim) -> bool:
+        row = self._open(execution, claim.task)
+        if row is None or claim_key(row.new.secret) != claim.key:
             return False
-        if row.status == TASK_STARTED and str(row.worker) not in (worker, holder):
+        if row.status == TASK_STARTED and str(row.worker) not in (claim.worker, claim.holder):
             return False
-        row.status, row.worker, row.started_at = TASK_STARTED, UUID(worker), self._clock.now_ms()
-        self._put(execution, TaskStarted(task, name))
+        row.status, row.worker, row.started_at = TASK_STARTED, UUID(claim.worker), self._clock.now_ms()
+        self._put(execution, TaskStarted(claim.task, claim.name))
         return True
 
     async def post_heartbeat(self, execution: ExecutionId, task: int, secret: bytes, now: int) -> TaskAnswer:

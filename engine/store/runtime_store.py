@@ -20,7 +20,7 @@ from stepwell.engine.ids import ExecutionId, as_uuid, claim_key, shard_of
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.events import Event, Started, TaskStarted
-from stepwell.engine.messages import WorkerReport
+from stepwell.engine.messages import Claim, WorkerReport
 from stepwell.engine.ports import (
     CommitEntry,
     InboxRow,
@@ -210,26 +210,18 @@ class PostgresRuntimeStore:
         known = await self._pool.fetchval("SELECT 1 FROM execution WHERE id = $1", key)
         return TaskAnswer.TIMED_OUT if known else TaskAnswer.INVALID
 
-    async def post_claim(
-        self,
-        execution: ExecutionId,
-        task: int,
-        secret_hash: str,
-        worker: str,
-        name: str | None,
-        holder: str | None = None,
-    ) -> bool:
+    async def post_claim(self, execution: ExecutionId, claim: Claim) -> bool:
         key = as_uuid(execution)
-        event = _event_encoder.encode(TaskStarted(task, name))
+        event = _event_encoder.encode(TaskStarted(claim.task, claim.name))
         async with store_errors():
             secret = await self._pool.fetchval(
-                "SELECT secret FROM task WHERE execution_id = $1 AND task = $2 AND outcome IS NULL", key, task
+                "SELECT secret FROM task WHERE execution_id = $1 AND task = $2 AND outcome IS NULL", key, claim.task
             )
-            if secret is None or claim_key(secret) != secret_hash:
+            if secret is None or claim_key(secret) != claim.key:
                 return False
             shard = await self._pool.fetchval(
-                QUERIES["post_claim"], key, task, UUID(worker), event, self._clock.now_ms(), secret,
-                UUID(holder) if holder is not None else None,
+                QUERIES["post_claim"], key, claim.task, UUID(claim.worker), event, self._clock.now_ms(), secret,
+                UUID(claim.holder) if claim.holder is not None else None,
             )  # fmt: skip
         await self._hint(shard)
         return shard is not None

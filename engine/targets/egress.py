@@ -86,9 +86,8 @@ METADATA: Final = frozenset(
 def inner_ipv4(address: IPv6Address) -> IPv4Address | None:
     """The IPv4 address that packets for this IPv6 address end up at, for the forms that carry one."""
     number = int(address)
-    isatap = (
-        number >> 32
-    ) & 0xFFFFFFFF in _ISATAP and address in _UNICAST_6  # elsewhere it is an address like any other
+    # Outside the unicast ranges what looks like ISATAP is an address like any other.
+    isatap = address in _UNICAST_6 and (number >> 32) & 0xFFFFFFFF in _ISATAP
     if isatap or any(address in network for network in _CARRIES_IPV4):
         return IPv4Address(number & 0xFFFFFFFF)
     return IPv4Address((number >> 80) & 0xFFFFFFFF) if address in _6TO4 else None

@@ -128,7 +128,10 @@ class Cluster:
         self._processes: list[RunningProcess] = []
         self._apis: list[Api] = []
 
-    def close(self) -> None:
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Hang up, and say what all processes said; pytest shows it for a test that fails."""
         for api in self._apis:
             api.client.close()

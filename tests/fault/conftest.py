@@ -22,6 +22,5 @@ def ledger() -> Iterator[Ledger]:
 def cluster(
     start_process: StartProcess, durable_database: str, valkey: str, ledger: Ledger, tmp_path: Path
 ) -> Iterator[Cluster]:
-    cluster = Cluster(start_process, durable_database, valkey, ledger, tmp_path)
-    yield cluster
-    cluster.close()
+    with Cluster(start_process, durable_database, valkey, ledger, tmp_path) as cluster:
+        yield cluster

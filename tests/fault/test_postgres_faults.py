@@ -34,9 +34,8 @@ def postgres() -> Iterator[OwnPostgres]:
 def own_cluster(
     start_process: StartProcess, postgres: OwnPostgres, valkey: str, ledger: Ledger, tmp_path: Path
 ) -> Iterator[Cluster]:
-    cluster = Cluster(start_process, postgres.database, valkey, ledger, tmp_path)
-    yield cluster
-    cluster.close()
+    with Cluster(start_process, postgres.database, valkey, ledger, tmp_path) as cluster:
+        yield cluster
 
 
 @pytest.fixture

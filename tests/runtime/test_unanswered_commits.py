@@ -162,6 +162,26 @@ class FirstCommitOnly(PostgresRuntimeStore):
         return await super().commit(node, entries)
 
 
+async def test_a_step_that_is_committed_after_its_execution_was_read_back_is_not_missed(database: str) -> None:
+    async with open_node(database, notify=False) as node:
+        started = await node.start(await node.machine(tasks("A", "B")))
+        await until(lambda: "A" in node.targets.waiting)
+        store, executor = turned_into(FirstCommitOnly, node), node.engine.executor
+        store.may_go, store.asked = asyncio.Event(), 1
+        try:
+            node.targets.waiting["A"].set_result(TaskSucceeded(1, msgspec.Raw(b"{}")))
+            await until(lambda: store.asked == 2)
+            executor.owned |= give_up_shards(node)  # lost, and had again before the commit
+            await executor.ask(started.id, Continued())
+            behind = executor.hot(started.id)
+            assert behind is not None and behind.rev == 1
+        finally:
+            store.may_go.set()
+        await until(lambda: "B" in node.targets.waiting)
+        node.targets.waiting["B"].set_result(TaskSucceeded(2, msgspec.Raw(b"{}")))
+        assert (await node.ended(started.id)).status is Status.SUCCEEDED
+
+
 async def test_an_execution_left_between_two_slices_goes_on(database: str) -> None:
     item = {"StartAt": "P", "States": {"P": {"Type": "Pass", "End": True}}}
     definition = {"StartAt": "M", "States": {"M": {"Type": "Map", "ItemProcessor": item, "End": True}}}
@@ -169,11 +189,11 @@ async def test_an_execution_left_between_two_slices_goes_on(database: str) -> No
         store = turned_into(FirstCommitOnly, node)
         store.may_go = asyncio.Event()
         started = await node.start(await node.machine(definition), list(range(200)))
-        await until(lambda: store.asked == 2)
-        assert await node.pool.fetchval("SELECT count(*) FROM timer WHERE timer = $1", CONTINUE_TIMER) == 1
-        await node.engine.leases.close()
-        give_up_shards(node)
         try:
+            await until(lambda: store.asked == 2)
+            assert await node.pool.fetchval("SELECT count(*) FROM timer WHERE timer = $1", CONTINUE_TIMER) == 1
+            await node.engine.leases.close()
+            give_up_shards(node)
             async with open_node(database, notify=False) as other:
                 assert (await other.ended(started.id)).status is Status.SUCCEEDED
                 assert await other.pool.fetchval("SELECT count(*) FROM timer") == 0

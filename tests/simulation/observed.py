@@ -14,6 +14,7 @@ from stepwell.engine.clock import Clock
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.history import TERMINAL
+from stepwell.engine.messages import Claim
 from stepwell.engine.ports import CommitEntry, InboxRow, OpenTaskRow
 from stepwell.engine.store.memory import StoredRow
 from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
@@ -145,21 +146,13 @@ class ObservedStore(MemoryRuntimeStore):
         """The chunks of an execution, in the order they were written."""
         return self._decoded[id]
 
-    async def post_claim(
-        self,
-        execution: ExecutionId,
-        task: int,
-        secret_hash: str,
-        worker: str,
-        name: str | None,
-        holder: str | None = None,
-    ) -> bool:
-        row = self.tasks.get((execution, task))
+    async def post_claim(self, execution: ExecutionId, claim: Claim) -> bool:
+        row = self.tasks.get((execution, claim.task))
         if Protection.CLAIM in self._without and row is not None and row.worker is not None:
-            row.worker = UUID(worker)
-        granted = await super().post_claim(execution, task, secret_hash, worker, name, holder)
+            row.worker = UUID(claim.worker)
+        granted = await super().post_claim(execution, claim)
         if granted:
-            self.granted.add((execution, task, UUID(worker)))
+            self.granted.add((execution, claim.task, UUID(claim.worker)))
         return granted
 
     async def requeue_tasks(

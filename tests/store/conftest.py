@@ -12,7 +12,7 @@ import pytest
 
 from stepwell.engine.ids import SHARD_COUNT, ExecutionId, claim_key
 from stepwell.engine.machine.events import Event
-from stepwell.engine.messages import WorkerReport
+from stepwell.engine.messages import Claim, WorkerReport
 from stepwell.engine.ports import (
     ActivityStore,
     ApiKeyStore,
@@ -46,6 +46,13 @@ from tests.support.local_machine import START, info_of
 from tests.support.stored import TASK, StoredRun, machine_record
 
 NODE = UUID(int=7)
+
+
+def claim_of(run: StoredRun, worker: str, holder: str | None = None) -> Claim:
+    """A worker's claim to the first task of an execution."""
+    return Claim(run.id.hex(), 1, claim_key(run.tasks[1].secret), worker, "name", holder)
+
+
 WORKER = str(UUID(int=101))
 ALL = range(SHARD_COUNT)
 
@@ -174,8 +181,7 @@ class RuntimeStores:
         return run
 
     async def claim(self, run: StoredRun, worker: str, holder: str | None = None) -> bool:
-        key = claim_key(run.tasks[1].secret)
-        return await self.store.post_claim(run.id, 1, key, worker, "name", holder)
+        return await self.store.post_claim(run.id, claim_of(run, worker, holder))
 
     async def report(self, worker: str, *running: str, ended: bool = False) -> None:
         await self.store.report_worker(WorkerReport(worker, "host", 1, running=list(running), ended=ended), 20)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from stepwell.engine.errors import BadBatchError, NotOwnerError
 from stepwell.engine.ids import SHARD_COUNT, ExecutionId, claim_key, shard_of
@@ -19,7 +20,7 @@ from stepwell.engine.ports import (
     TaskAnswer,
 )
 from stepwell.engine.store.codes import UNKNOWN_WORKER_GRACE_MS
-from tests.store.conftest import ALL, NODE, WORKER, RuntimeStores
+from tests.store.conftest import ALL, NODE, WORKER, RuntimeStores, claim_of
 from tests.support.local_machine import START, info_of, raw
 from tests.support.stored import TASK, StoredRun
 
@@ -121,8 +122,8 @@ async def test_a_step_that_closes_a_task_without_its_durable_outcome_is_void(of:
 
 async def test_one_worker_claims_a_task(of: RuntimeStores) -> None:
     run = await of.started()
-    assert not await of.store.post_claim(run.id, 1, claim_key(b"x" * 16), ONE, None)
-    assert not await of.store.post_claim(run.id, 2, claim_key(run.tasks[1].secret), ONE, None)
+    assert not await of.store.post_claim(run.id, structs.replace(claim_of(run, ONE), key=claim_key(b"x" * 16)))
+    assert not await of.store.post_claim(run.id, structs.replace(claim_of(run, ONE), task=2))
     assert await of.claim(run, ONE)
     assert await of.claim(run, ONE)  # its answer may have been lost
     assert not await of.claim(run, TWO)

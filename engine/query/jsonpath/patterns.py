@@ -1,9 +1,10 @@
 """Regular expressions a definition brings along (`=~ /.../`), bounded so that none can hold the engine for long.
 
 Python's engine backtracks. What can make it explode is refused at compile time: a repetition or an option inside an
-endless repetition, alternatives inside one that may begin alike, back references. So that a repetition always stands right behind what it
-repeats, comments and the flag `x`, which allows blanks in between, are refused as well. What remains can be tried in at most
-`comb(length + repetitions, repetitions) * 2 ** options` ways, and a text too long for that is refused at evaluation.
+endless repetition, alternatives inside one that may begin alike, back references. So that a repetition always stands
+right behind what it repeats, comments and the flag `x`, which allows blanks in between, are refused as well. What remains
+can be tried in at most `comb(length + repetitions, repetitions) * 2 ** options` ways, and a text too long for that is
+refused at evaluation.
 It must not know where patterns come from.
 """
 
