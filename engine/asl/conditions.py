@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, cast
 
 from stepwell.engine.asl import query_rules, rules
+from stepwell.engine.asl.placeholders import left_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.jsontypes import Json
@@ -40,9 +41,10 @@ def check_rule(report: Report, rule: Json, place: Place, *, top: bool = True) ->
     if combinators:
         _check_combinator(report, rule[combinators[0]], (place, combinators[0]))
         return
+    place = (place, operators[0])
     problem = OPERATORS[operators[0]].check(rule[operators[0]])
-    if problem is not None:
-        report.error((place, operators[0]), f"The value for the field '{operators[0]}' {problem}")
+    if problem is not None and not left_open(report, rule[operators[0]], place):
+        report.error(place, f"The value for the field '{operators[0]}' {problem}")
 
 
 def compile_rule(rule: Mapping[str, Json]) -> Condition:
@@ -61,6 +63,8 @@ def compile_rule(rule: Mapping[str, Json]) -> Condition:
 def _check_members(report: Report, rule: Mapping[str, Json], place: Place, *, top: bool, comparison: bool) -> None:
     for key, value in rule.items():
         if key in OPERATORS or key in COMBINATORS:
+            continue
+        if left_open(report, value, (place, key)):
             continue
         if key == "Variable" and comparison:
             query_rules.check_variable(report, value, (place, key))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.placeholders import is_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.jsontypes import Json
 
@@ -34,15 +35,18 @@ def check_graph(report: Report, container: Mapping[str, Json], place: Place) -> 
     states = container.get("States")
     if not isinstance(states, dict) or not states:
         return
+    has_open_ends = report.placeholders and _has_open_ends(container, states)
     inside: Place = (place, "States")
     start = container.get("StartAt")
-    if isinstance(start, str) and start not in states:
+    if isinstance(start, str) and start not in states and not (has_open_ends and is_open(start)):
         _missing(report, (place, "StartAt"), start)
     for name, state in states.items():
         if isinstance(state, dict):
             for source, target in transitions(state, (inside, name)):
-                if target not in states:
+                if target not in states and not (has_open_ends and is_open(target)):
                     _missing(report, source, target)
+    if has_open_ends:
+        return
     if isinstance(start, str) and start in states:
         reached = _reachable(states, start)
         for name in states:
@@ -55,6 +59,19 @@ def check_graph(report: Report, container: Mapping[str, Json], place: Place) -> 
                 )
     if not any(_is_final(state) for state in states.values()):
         report.unplaced(place, "Workflow has no terminal state", DiagnosticCode.MISSING_END_STATE)
+
+
+def _has_open_ends(container: Mapping[str, Json], states: Mapping[str, Json]) -> bool:
+    """Whether a deployment tool is to say where some state leads: then nothing is known of the whole."""
+    if is_open(container.get("StartAt")):
+        return True
+    for state in states.values():
+        if not isinstance(state, dict):
+            if is_open(state):
+                return True
+        elif is_open(state.get("Type")) or any(is_open(target) for _, target in transitions(state, None)):
+            return True
+    return False
 
 
 def _missing(report: Report, place: Place, target: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from stepwell.engine import limits
 from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.placeholders import is_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.errors import InvalidQueryError
@@ -151,7 +152,7 @@ def _template_value(report: Report, value: Json, place: Place, inner: Place) -> 
         for key, item in value.items():
             if key.endswith(".$"):
                 fault = query_fault(item) if isinstance(item, str) else "the value is not a string"
-                if fault is not None:
+                if fault is not None and not (report.placeholders and is_open(item)):
                     report.error(
                         place,
                         f"The value for the field '{key}' must be a valid JSONPath or a valid intrinsic function call",

@@ -15,12 +15,16 @@ Place: TypeAlias = "tuple[Place, str | int] | None"
 
 
 class Report:
-    """The findings of one walk, in the order found."""
+    """The findings of one walk, in the order found.
 
-    __slots__ = ("findings",)
+    `placeholders`: whether a deployment tool may still have values to fill in.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("findings", "placeholders")
+
+    def __init__(self, *, placeholders: bool = False) -> None:
         self.findings: list[Diagnostic] = []
+        self.placeholders = placeholders
 
     def error(
         self,

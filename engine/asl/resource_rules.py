@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.placeholders import PLACEHOLDER, left_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.resources import IntegrationPattern, TargetKind, parse_resource
-from stepwell.engine.asl.rules import PLACEHOLDER
 from stepwell.engine.jsontypes import Json
 
 
@@ -47,7 +47,8 @@ _KNOWN_FORMS: Final = (
 def check_resource(report: Report, value: Json, place: Place, policy: Policy) -> None:
     """Note what is wrong with a Resource."""
     if not isinstance(value, str):
-        report.error(place, "Expected value of type String")
+        if not left_open(report, value, place):
+            report.error(place, "Expected value of type String")
     elif not value:
         report.error(place, "Value cannot be empty")
     elif "${" in value:

@@ -24,9 +24,6 @@ FORBIDDEN_IN_NAMES: Final = re.compile(
 )
 """What names of machines, executions and labels may not have (API reference, CreateStateMachine `name`)."""
 
-PLACEHOLDER: Final = re.compile(r"\$\{[^{}]+\}")
-"""A substitution that a deployment tool (SAM, CloudFormation, the Serverless Framework) makes before it creates a machine."""
-
 
 def _expected(kind: str) -> Check:
     message = f"Expected value of type {kind}"

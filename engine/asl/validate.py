@@ -15,6 +15,7 @@ from stepwell.engine.asl.conditions import check_rule
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode
 from stepwell.engine.asl.fields import FieldSet, Kind
 from stepwell.engine.asl.graph import check_graph
+from stepwell.engine.asl.placeholders import left_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.resource_rules import Target
 from stepwell.engine.asl.source import count_keys, read_definition, too_deep, with_positions
@@ -59,7 +60,7 @@ def check_definition(
     runnable: bool = False,
 ) -> Report:
     """Walk a definition's JSON value; arguments as those of `validate`."""
-    report = Report()
+    report = Report(placeholders=not runnable)
     if not isinstance(value, dict):
         report.findings.append(_NO_OBJECT)
         return report
@@ -111,7 +112,8 @@ class _Walk:
         """Check an object against the table of its fields. False if it is no object."""
         report = self.report
         if not isinstance(value, dict):
-            report.error(place, "Expected value of type Object")
+            if not left_open(report, value, place):
+                report.error(place, "Expected value of type Object")
             return False
         table = field_set.fields
         missing = [
@@ -130,6 +132,8 @@ class _Walk:
             if kind is None:
                 report.error(place, query_rules.wrong_language(key, language))
                 continue
+            if report.placeholders and self._left_open(kind, item, (place, key)):
+                continue
             method = _CONTAINER_CHECKS.get(kind)
             if method is not None:
                 method(self, item, (place, key), language)
@@ -137,6 +141,11 @@ class _Walk:
                 rules.VALUE_CHECKS[kind](report, item, (place, key), language)
         self._groups(value, place, field_set, language)
         return True
+
+    def _left_open(self, kind: Kind, value: Json, place: Place) -> bool:
+        if kind in _FREE or (kind in _STRINGS and isinstance(value, str)):
+            return False
+        return left_open(self.report, value, place)
 
     def _missing(self, place: Place, missing: list[str]) -> None:
         if place is None or len(missing) > 1:
@@ -167,10 +176,10 @@ class _Walk:
         for name, state in value.items():
             here: Place = (place, name)
             self._state_name(name, here)
-            if not isinstance(state, dict):
-                self.report.error(here, "Expected value of type Object")
-            else:
+            if isinstance(state, dict):
                 self.state(state, here)
+            elif not left_open(self.report, state, here):
+                self.report.error(here, "Expected value of type Object")
 
     def _state_name(self, name: str, place: Place) -> None:
         if not name or len(name) > limits.MAX_STATE_NAME_CHARS:
@@ -187,6 +196,8 @@ class _Walk:
         """One state, by the table of its type."""
         type_name = state.get("Type")
         if not isinstance(type_name, str) or type_name not in fields.CHOSEN_VALUES[Kind.STATE_TYPE]:
+            if left_open(self.report, type_name, (place, "Type")):
+                return
             if "Type" in state:
                 rules.VALUE_CHECKS[Kind.STATE_TYPE](self.report, type_name, (place, "Type"), self.machine_language)
             else:
@@ -301,6 +312,12 @@ def _suggestion(name: str, table: Mapping[str, object]) -> str | None:
             return f"Field names are case-sensitive: write '{known}'."
     return None
 
+
+_FREE: Final = frozenset({Kind.ANY, Kind.TEMPLATE, Kind.JSONATA_VALUE, Kind.RESOURCE})
+"""The kinds to which a value that is still to be filled in makes no difference, or whose check knows of them."""
+
+_STRINGS: Final = frozenset({Kind.STRING, Kind.COMPUTED_STRING})
+"""The kinds for which a string with a substitution in it is as good as any."""
 
 _CONTAINER_CHECKS: Final[Mapping[Kind, _Method]] = {
     Kind.STATES: _Walk.states,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic
 from stepwell.engine.asl.parse import parse_definition
@@ -225,9 +226,8 @@ class StateMachines:
 
     async def check(self, definition: str, type: str = "STANDARD") -> Sequence[Diagnostic]:
         """Every finding about a definition (ValidateStateMachineDefinition)."""
-        if len(definition) > _THREAD_BYTES:
-            return await asyncio.to_thread(validate, definition, target=self._settings.target, machine_type=type)
-        return validate(definition, target=self._settings.target, machine_type=type)
+        find = partial(validate, definition, target=self._settings.target, machine_type=type, runnable=True)
+        return await asyncio.to_thread(find) if len(definition) > _THREAD_BYTES else find()
 
     def _check_type(self, type: str) -> None:
         if type not in self._settings.machine_types:
