@@ -32,7 +32,7 @@ def is_open(value: Json) -> bool:
             return value.startswith(UNQUOTED_MARK)
         return bool((_IN_JSONATA if value.startswith("{%") else PLACEHOLDER).search(value))
     if isinstance(value, dict) and len(value) == 1:
-        name = next(iter(value))
+        name: str = next(iter(value))
         return name == "Ref" or name.startswith("Fn::")
     return False
 
