@@ -73,6 +73,40 @@ MAX_PAYLOAD_BYTES: Final = 262_144
 MAX_EXPRESSION_BYTES: Final = 4_194_304
 """What one path, intrinsic call or payload template may give before a state's limit is applied to it. [S]"""
 
+JSONATA_QUICK_SECONDS: Final = 0.02
+"""Time of one JSONata evaluation in the process that asks; one that needs more goes on in a helper process. [S]"""
+
+JSONATA_QUICK_STEPS: Final = 50_000
+"""Steps of one JSONata evaluation in the process that asks: about 5 ms. [S]"""
+
+JSONATA_QUICK_DEPTH: Final = 400
+"""Depth of calls of one JSONata evaluation in the process that asks. [S]"""
+
+JSONATA_QUICK_STRING_BYTES: Final = 524_288
+"""A string made by one JSONata evaluation in the process that asks. [S]"""
+
+JSONATA_QUICK_ARRAY_ITEMS: Final = 50_000
+"""An array made by one JSONata evaluation in the process that asks. [S]"""
+
+JSONATA_SECONDS: Final = 1.0
+"""Time of one JSONata evaluation. [S]"""
+
+JSONATA_STEPS: Final = 100_000_000
+"""Steps of one JSONata evaluation; time strikes first. [S]"""
+
+JSONATA_DEPTH: Final = 2_000
+"""Depth of calls of one JSONata evaluation. [S]"""
+
+JSONATA_STRING_BYTES: Final = 16_777_216
+"""A string made by one JSONata evaluation. [S]"""
+
+JSONATA_ARRAY_ITEMS: Final = 1_000_000
+"""An array made by one JSONata evaluation. [S]"""
+
+JSONATA_MEMORY_BYTES: Final = 268_435_456
+"""Memory of one JSONata evaluation. [S]"""
+
+
 MAX_JOINED_BYTES: Final = 33_554_432
 """What the branches of a Parallel or the iterations of a Map may hand on together, before ResultSelector. [S]"""
 

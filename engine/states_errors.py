@@ -38,9 +38,12 @@ class ErrorName(StrEnum):
 
 
 class StatesError(StepwellError):
-    """An error in the States Language's sense: `error` names it, `cause` explains it; Retry and Catch can match it."""
+    """An error in the States Language's sense: `error` names it, `cause` explains it; Retry and Catch can match it.
 
-    def __init__(self, error: str, cause: str | None = None) -> None:
+    `location` is the field whose JSONata could not be evaluated ("Output/total")."""
+
+    def __init__(self, error: str, cause: str | None = None, location: str | None = None) -> None:
         super().__init__(f"{error}: {cause}" if cause else error)
         self.error = error
         self.cause = cause
+        self.location = location

@@ -12,7 +12,6 @@ from typing import Final, TypedDict, cast
 from stepwell.engine import limits
 from stepwell.engine.asl.conditions import compile_rule
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode
-from stepwell.engine.asl.query_rules import is_jsonata
 from stepwell.engine.asl.report import Report
 from stepwell.engine.asl.resources import Resource, parse_resource
 from stepwell.engine.asl.source import read_definition, with_positions
@@ -46,11 +45,16 @@ from stepwell.engine.asl.unsupported import check_supported
 from stepwell.engine.asl.validate import MachineType, check_definition, check_state
 from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Json
+from stepwell.engine.query.jsonata import (
+    compile_jsonata,
+    compile_jsonata_condition,
+    compile_jsonata_template,
+    is_jsonata,
+)
 from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
 from stepwell.engine.query.paths import ReferencePath, compile_path_field
-from stepwell.engine.query.scope import Expression, Scope
+from stepwell.engine.query.scope import Scope
 from stepwell.engine.query.templates import Template, compile_field, compile_template
-from stepwell.engine.states_errors import ErrorName, StatesError
 
 IDENTITY: Final = compile_jsonpath("$")
 """InputPath and OutputPath where they are absent."""
@@ -208,7 +212,8 @@ def _choice(builder: _Builder, source: _Source) -> ChoiceState:
             ChoiceRule(
                 condition=compile_condition(rule),
                 next=cast(str, rule["Next"]),
-                assign=_assignment(source.language, rule.get("Assign")),
+                output=_output(source.language, rule),
+                assign=_assignment(source.language, rule),
             )
             for rule in source.entries("Choices")
         ),
@@ -274,7 +279,11 @@ _STATE_BUILDERS: Final[Mapping[StateType, Callable[[_Builder, _Source], State]]]
 def _flow(source: _Source, *, has_parameters: bool) -> Flow:
     fields = source.fields
     if source.language is QueryLanguage.JSONATA:
-        return JsonataFlow()
+        return JsonataFlow(
+            arguments=_template(source, "Arguments"),
+            output=_output(source.language, fields),
+            assign=_assignment(source.language, fields),
+        )
     parameters = has_parameters and "Parameters" in fields
     if not parameters and not any(name in fields for name in _FLOW_FIELDS):
         return _PLAIN
@@ -284,7 +293,7 @@ def _flow(source: _Source, *, has_parameters: bool) -> Flow:
         result_path=_result_path(fields),
         parameters=_template(source, "Parameters") if parameters else None,
         result_selector=_template(source, "ResultSelector"),
-        assign=_assignment(source.language, fields.get("Assign")),
+        assign=_assignment(source.language, fields),
     )
 
 
@@ -307,15 +316,25 @@ def _result_path(fields: Mapping[str, Json]) -> ReferencePath | None:
 
 
 def _template(source: _Source, name: str) -> Template | None:
-    if source.language is QueryLanguage.JSONATA or name not in source.fields:
-        return None
-    return compile_template(source.fields[name])
+    return _compiled(source.language, source.fields, name)
 
 
-def _assignment(language: QueryLanguage, value: Json) -> Assignment | None:
-    if value is None or language is QueryLanguage.JSONATA:
+def _compiled(language: QueryLanguage, fields: Mapping[str, Json], name: str) -> Template | None:
+    if name not in fields:
         return None
-    return Assignment(compile_template(value))
+    if language is QueryLanguage.JSONATA:
+        return compile_jsonata_template(fields[name], name)
+    return compile_template(fields[name])
+
+
+def _assignment(language: QueryLanguage, fields: Mapping[str, Json]) -> Assignment | None:
+    template = _compiled(language, fields, "Assign")
+    return None if template is None else Assignment(template)
+
+
+def _output(language: QueryLanguage, fields: Mapping[str, Json]) -> Template | None:
+    """Output, which JSONata alone has."""
+    return _compiled(language, fields, "Output") if language is QueryLanguage.JSONATA else None
 
 
 def _value(source: _Source, name: str) -> FieldValue | None:
@@ -338,18 +357,20 @@ def _constant(source: _Source, name: str) -> FieldValue | None:
     if name not in source.fields:
         return None
     value = source.fields[name]
-    if source.language is QueryLanguage.JSONATA and is_jsonata(value):
-        return FieldValue(name, expression=_jsonata_expression, text=cast(str, value))
-    return FieldValue(name, constant=value)
+    return _computed(name, value) if source.language is QueryLanguage.JSONATA else FieldValue(name, constant=value)
 
 
-def _jsonata_expression(scope: Scope) -> Json:
-    raise StatesError(ErrorName.RUNTIME, "JSONata is not supported by this version yet.")
+def _computed(name: str, value: Json) -> FieldValue:
+    """A field of a JSONata state: a constant, an expression, or JSON with expressions in it."""
+    if is_jsonata(value):
+        expression = compile_jsonata(cast(str, value), name)
+        return FieldValue(name, expression=expression, text=expression.source)
+    template = compile_jsonata_template(value, name)
+    return FieldValue(name, constant=value) if template.constant else FieldValue(name, expression=template)
 
 
 def _jsonata_condition(rule: Mapping[str, Json]) -> Callable[[Scope], bool]:
-    expression: Expression = _jsonata_expression
-    return lambda scope: expression(scope) is True
+    return compile_jsonata_condition(rule["Condition"], "Condition")
 
 
 def _object(source: _Source, name: str) -> Mapping[str, Json] | None:
@@ -383,7 +404,8 @@ def _catchers(source: _Source) -> tuple[Catcher, ...]:
             error_equals=tuple(cast(Sequence[str], entry["ErrorEquals"])),
             next=cast(str, entry["Next"]),
             result_path=_result_path(entry),
-            assign=_assignment(source.language, entry.get("Assign")),
+            output=_output(source.language, entry),
+            assign=_assignment(source.language, entry),
         )
         for entry in source.entries("Catch")
     )

@@ -18,6 +18,7 @@ from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.intrinsics import compile_intrinsic
 from stepwell.engine.query.intrinsics.syntax import Call, Text, parse_intrinsic
+from stepwell.engine.query.jsonata import is_jsonata
 from stepwell.engine.query.jsonpath import compile_jsonpath
 from stepwell.engine.query.paths import ReferencePath
 
@@ -25,11 +26,6 @@ Check: TypeAlias = Callable[[Report, Json, Place, QueryLanguage], None]
 
 _NUMERIC_FUNCTIONS: Final = frozenset({"States.ArrayRange", "States.MathAdd", "States.MathRandom"})
 LOOKS_LIKE_QUERY: Final = re.compile(r"\$\$?[.\[]|States\.[A-Za-z]+\(")
-
-
-def is_jsonata(value: Json) -> bool:
-    """Whether a value is a JSONata expression: a string from `{%` to `%}`."""
-    return isinstance(value, str) and len(value) >= 4 and value.startswith("{%") and value.endswith("%}")
 
 
 def path_fault(text: str) -> str | None:

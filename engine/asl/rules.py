@@ -17,6 +17,7 @@ from stepwell.engine.asl.query_rules import Check
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.jsontypes import Json
+from stepwell.engine.query.jsonata import is_jsonata
 from stepwell.engine.query.timestamps import parse_timestamp_ns
 
 FORBIDDEN_IN_NAMES: Final = re.compile(
@@ -86,7 +87,7 @@ def _number(low: float, high: float | None, *, computed: bool = True) -> Check:
 
 def check_timestamp(report: Report, value: Json, place: Place, language: QueryLanguage) -> None:
     """An RFC 3339 timestamp with a capital T and a zone."""
-    if language is QueryLanguage.JSONATA and query_rules.is_jsonata(value):
+    if language is QueryLanguage.JSONATA and is_jsonata(value):
         return
     if not isinstance(value, str):
         report.error(place, "Expected value of type String")

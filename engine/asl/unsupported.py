@@ -16,9 +16,6 @@ def check_supported(report: Report, definition: Mapping[str, Json], machine_type
     """Note, once each, what this version cannot run."""
     if machine_type is MachineType.EXPRESS:
         report.error(None, "State machines of type EXPRESS are not supported by this version yet")
-    jsonata = _first(definition, "QueryLanguage", "JSONata")
-    if jsonata is not None:
-        report.error(jsonata, "The QueryLanguage 'JSONata' is not supported by this version yet")
     distributed = _first(definition, "Mode", "DISTRIBUTED")
     if distributed is not None:
         report.error(distributed, "Distributed Map (Mode 'DISTRIBUTED') is not supported by this version yet")

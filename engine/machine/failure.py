@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stepwell.engine.asl.states import Catcher, MapState, ParallelState, Retrier, TaskState
+from stepwell.engine.asl.states import Catcher, MapState, ParallelState, Retrier, StateType, TaskState, WaitState
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_CAUSE_LENGTH, MAX_ERROR_LENGTH
@@ -21,6 +21,7 @@ from stepwell.engine.machine.snapshot import Frame, Phase
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 ENDED = frozenset({Phase.DONE, Phase.FAILED})
+_FAILED = {StateType.MAP: "MapStateFailed", StateType.PARALLEL: "ParallelStateFailed"}
 
 
 def guarded(run: Run, frame: Frame, work: Callable[[], None]) -> None:
@@ -33,7 +34,28 @@ def guarded(run: Run, frame: Frame, work: Callable[[], None]) -> None:
 
 def fail_evaluation(run: Run, frame: Frame, error: Exception) -> None:
     """A state could not be run as it is written (a path that leads nowhere, a value of the wrong kind)."""
-    fail(run, frame, *_explained(frame, error))
+    name, cause = _explained(frame, error)
+    if name == ErrorName.QUERY_EVALUATION_ERROR:
+        _report_evaluation(run, frame, cause, error)
+    fail(run, frame, name, cause)
+
+
+def _report_evaluation(run: Run, frame: Frame, cause: str | None, error: Exception) -> None:
+    """Write EvaluationFailed. Where the state has done nothing yet, it stands beside the event that entered the state; but a
+    Wait has begun."""
+    details = details_of(ErrorName.QUERY_EVALUATION_ERROR, cause)
+    location = getattr(error, "location", None)
+    if location is not None:
+        details["location"] = location
+    details["state"] = frame.state
+    previous = frame.last_event
+    entered = frame.entered_event - (run.state.next_event - len(run.events))
+    if previous == frame.entered_event and entered >= 0 and not isinstance(frame.current, WaitState):
+        previous = run.events[entered].previous
+    begun = frame.last_event != frame.entered_event
+    frame.last_event = run.emit("EvaluationFailed", previous, details)
+    if not begun and isinstance(frame.current, MapState | ParallelState):
+        run.emit_next(frame, _FAILED[frame.current.type])
 
 
 def _explained(frame: Frame, error: Exception) -> tuple[str, str | None]:
@@ -60,13 +82,15 @@ def fail(run: Run, frame: Frame, error: str | None, cause: str | None, alias: st
             if _retried(run, frame, state.retry, error, alias):
                 return
             if failed_child is not None:
-                run.emit_next(frame, "MapStateFailed" if isinstance(state, MapState) else "ParallelStateFailed")
+                run.emit_next(frame, _FAILED[state.type])
             try:
                 if _caught(run, frame, state.catch, error, cause, alias):
                     return
             except (StatesError, JsonTextError, RecursionError) as other:  # the catcher itself cannot be evaluated
                 error, cause = _explained(frame, other)
                 alias = None
+                if error == ErrorName.QUERY_EVALUATION_ERROR:
+                    _report_evaluation(run, frame, cause, other)
         frame.phase = Phase.FAILED
         run.touch(frame)
         if frame.parent is None or error == ErrorName.RUNTIME:
@@ -173,7 +197,7 @@ def forget_children(run: Run, frame: Frame) -> None:
         _forget(run, child)
     frame.children = None
     frame.join = None
-    frame.items = None
+    frame.items = frame.kept_items = None
 
 
 def _forget(run: Run, frame: Frame) -> None:

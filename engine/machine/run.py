@@ -6,6 +6,7 @@ behaviour of the state types is in `machine.states`, what errors do in `machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from stepwell.engine.machine.commands import (
 )
 from stepwell.engine.machine.history import ENTERED, EXITED, NO_DATA, TERMINAL, Details, HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionState, Frame, Phase, Timer
-from stepwell.engine.query.scope import Scope
+from stepwell.engine.query.scope import Heavy, Scope, StatesScope
 from stepwell.engine.query.timestamps import format_timestamp
 from stepwell.engine.states_errors import ErrorName, StatesError
 
@@ -47,13 +48,16 @@ class HistoryFullError(Exception):
 class Run:
     """The working state of one transition."""
 
-    __slots__ = ("bytes", "commands", "ended", "entropy", "events", "machine", "now", "started", "state")
+    __slots__ = ("bytes", "commands", "ended", "entropy", "events", "heavy", "machine", "now", "started", "state")
 
-    def __init__(self, machine: StateMachine, state: ExecutionState, now: int, entropy: Entropy) -> None:
+    def __init__(
+        self, machine: StateMachine, state: ExecutionState, now: int, entropy: Entropy, heavy: Heavy | None = None
+    ) -> None:
         self.machine = machine
         self.state = state
         self.now = now
         self.entropy = entropy
+        self.heavy = heavy
         self.events: list[HistoryEvent] = []
         self.commands: list[Command] = []
         self.started: list[Frame] = []
@@ -91,6 +95,26 @@ class Run:
     def scope(self, frame: Frame, input: Json) -> Scope:
         """What an expression of the frame's state sees, with `input` as `$`."""
         return Scope(input, variables=frame.visible, context=partial(self.context, frame), entropy=self.entropy)
+
+    def states_scope(
+        self,
+        frame: Frame,
+        *,
+        result: Document | None = None,
+        error_output: Document | None = None,
+        context: Callable[[], Json] | None = None,
+    ) -> StatesScope:
+        """What a JSONata expression of the frame's state sees."""
+        return StatesScope(
+            frame.data,
+            result=result,
+            error_output=error_output,
+            variables=frame.visible,
+            context=context or partial(self.context, frame),
+            entropy=self.entropy,
+            now=self.now,
+            heavy=self.heavy,
+        )
 
     def context(self, frame: Frame) -> Json:
         """The context object (`$$`) at the frame's state."""
@@ -181,7 +205,7 @@ class Run:
         frame.last_event = frame.data_event = id
         frame.data = output
         frame.join = None
-        frame.items = None
+        frame.items = frame.kept_items = None
         if assigned:
             frame.variables = {**(frame.variables or {}), **assigned}
             frame.variables_changed = True

@@ -68,11 +68,12 @@ class Join(msgspec.Struct, array_like=True):
 
 class Frame:
     """One thread of control. `current` is the state it stands at. `data_event` names the event that carries `data` (0: none
-    does, so it is written with the frame). `items` and `children` are those of the Map or Parallel it stands at."""
+    does, so it is written with the frame). `items` and `children` are those of the Map or Parallel it stands at; `kept_items` are
+    items that cannot be computed again, because a JSONata expression gave them."""
 
     __slots__ = (
         "attempts", "children", "container", "current", "data", "data_event", "entered_at", "entered_event", "id", "index",
-        "items", "join", "last_event", "outer", "parent", "phase", "retries", "task", "timer", "variables", "variables_changed",
+        "items", "items_changed", "join", "kept_items", "last_event", "outer", "parent", "phase", "retries", "task", "timer", "variables", "variables_changed",
     )  # fmt: skip
 
     def __init__(self, id: int, parent: Frame | None, index: int, container: StateContainer) -> None:
@@ -93,10 +94,17 @@ class Frame:
         self.timer = 0
         self.join: Join | None = None
         self.items: Sequence[Json] | None = None
+        self.kept_items: Document | None = None
+        self.items_changed = False
         self.children: dict[int, Frame] | None = None
         self.variables: dict[str, Json] | None = None
         self.variables_changed = False
         self.outer: Mapping[str, Json] = parent.visible if parent is not None else _NO_VARIABLES
+
+    def keep_items(self, items: Document) -> None:
+        """Have the items of the Map written with the frame."""
+        self.kept_items = items
+        self.items_changed = True
 
     @property
     def state(self) -> str:
@@ -124,8 +132,8 @@ class Timer(msgspec.Struct, array_like=True):
 
 
 class FrameRecord(msgspec.Struct, array_like=True, omit_defaults=True):
-    """A frame as written. `data` means something only where no event carries it; `variables` are written only where they
-    have changed since the frame was last written."""
+    """A frame as written. `data` means something only where no event carries it; `variables` and `items` are written only where
+    they have changed since the frame was last written."""
 
     id: int
     parent: int
@@ -143,6 +151,7 @@ class FrameRecord(msgspec.Struct, array_like=True, omit_defaults=True):
     join: Join | None = None
     variables: dict[str, Any] | None = None
     data: msgspec.Raw = NO_DATA
+    items: msgspec.Raw = NO_DATA
 
 
 class Delta(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -233,6 +242,9 @@ def _record(frame: Frame, *, full: bool = False) -> FrameRecord:
         frame.join,
         frame.variables if full or frame.variables_changed else None,
         msgspec.Raw(frame.data.text) if frame.data_event == 0 else NO_DATA,
+        msgspec.Raw(frame.kept_items.text)
+        if frame.kept_items is not None and (full or frame.items_changed)
+        else NO_DATA,
     )
 
 
@@ -251,7 +263,7 @@ def take_delta(state: ExecutionState) -> Delta:
         frame = frames.get(id)
         if frame is not None:
             delta.frames.append(_record(frame))
-            frame.variables_changed = False
+            frame.variables_changed = frame.items_changed = False
     delta.removed = state.removed
     delta.timers = {id: state.timers[id] for id in sorted(state.timers_dirty) if id in state.timers}
     delta.timers_gone = state.timers_gone
@@ -297,6 +309,8 @@ def fold(deltas: Iterable[Delta]) -> Folded:
             before = frames.get(record.id)
             if record.variables is None and before is not None:
                 record.variables = before.variables
+            if record.items == NO_DATA and before is not None:
+                record.items = before.items
             frames[record.id] = record
         for id in delta.removed:
             frames.pop(id, None)
@@ -341,6 +355,8 @@ def restore(
         frame.join, frame.variables, frame.task = record.join, record.variables, record.task
         if record.join is not None:
             frame.children = {}
+            if record.items != NO_DATA and isinstance(frame.current, MapState):
+                frame.kept_items = Document.trusted(bytes(record.items))
         if parent is not None and parent.children is not None:
             parent.children[frame.index] = frame
         if frame.task is not None:

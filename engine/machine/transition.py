@@ -42,6 +42,7 @@ from stepwell.engine.machine.states.task import (
     worker_started,
 )
 from stepwell.engine.machine.states.wait import run_wait, waited
+from stepwell.engine.query.scope import Heavy
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 BODIES: Final[dict[StateType, Callable[[Run, Frame], None]]] = {
@@ -84,14 +85,16 @@ def transition(
     now: int,
     entropy: Entropy,
     slice: Slice = DEFAULT_SLICE,
+    heavy: Heavy | None = None,
 ) -> Step:
     """Apply one event to an execution and run on until it waits, ends or has used up its slice.
 
     `now` is in milliseconds and never goes back between calls. An event that no longer concerns the execution (a task
-    that is closed, a timer taken back) changes nothing.
+    that is closed, a timer taken back) changes nothing. Raises `OverBudgetError`, the state then being spoilt, for an
+    expression that needs more than it may use in this process and that `heavy` does not carry out.
     """
     first = state.next_event
-    run = Run(machine, state, now, entropy)
+    run = Run(machine, state, now, entropy, heavy)
     try:
         if state.restored:
             _recompute(run)

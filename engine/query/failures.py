@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Json, write_text
+from stepwell.engine.query.values import kind_of
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 
@@ -64,3 +65,29 @@ def result_path_mismatch(path: str, document: Json) -> StatesError:
     return StatesError(
         ErrorName.RESULT_PATH_MATCH_FAILURE, f"Unable to apply ReferencePath {path} to input {_shown(document)}"
     )
+
+
+def evaluation_threw(expression: str, field: str, what: str) -> StatesError:
+    """A JSONata expression ends with an error."""
+    return _evaluation_failed(expression, field, f"threw an error during evaluation. {what}")
+
+
+def evaluation_gave_nothing(expression: str, field: str, *, unsupported: bool) -> StatesError:
+    """A JSONata expression gives undefined, or a function, neither of which has JSON text."""
+    what = "returned an unsupported result type." if unsupported else "returned nothing (undefined)."
+    return _evaluation_failed(expression, field, what)
+
+
+def evaluation_gave_other(expression: str, field: str, wanted: str, value: Json) -> StatesError:
+    """A JSONata expression gives a value of another type than its field takes."""
+    what = f"returned an unexpected result type. Expected '{wanted}', but was '{kind_of(value)}' for value: {_shown(value)}"
+    return _evaluation_failed(expression, field, what)
+
+
+def _evaluation_failed(expression: str, field: str, what: str) -> StatesError:
+    return query_error(f"The JSONata expression '{expression}' specified for the field '{field}' {what}", field)
+
+
+def query_error(cause: str, location: str | None) -> StatesError:
+    """A JSONata state cannot be run with the data it has; `location` is the field that shows it."""
+    return StatesError(ErrorName.QUERY_EVALUATION_ERROR, cause, location)

@@ -1,16 +1,23 @@
-"""What an expression reads: the state's input (`$`), the variables (`$name`), the context object (`$$`) and chance.
+"""What an expression reads: in JSONPath the state's input (`$`), the variables (`$name`), the context object (`$$`); in JSONata
+`$states` and the variables; and chance.
 
-It must not know which state is running or who asks; one `Scope` is made for each field group a state evaluates.
+It must not know which state is running or who asks; one scope is made for each field group a state evaluates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from stepwell.engine.clock import Entropy
-from stepwell.engine.jsontypes import Json
+from stepwell.engine.jsontypes import Document, Json
+
+if TYPE_CHECKING:
+    from stepwell.engine.query.jsonata.evaluation import Evaluation, Outcome
+
+Heavy: TypeAlias = "Callable[[Evaluation], Outcome]"
+"""Carries out an evaluation that needs more than it may use in this process."""
 
 _NO_VARIABLES: Final[Mapping[str, Json]] = MappingProxyType({})
 
@@ -53,6 +60,32 @@ class Scope:
     def with_input(self, value: Json) -> Scope:
         """The same variables, context and entropy around another input. The context is still built at most once."""
         return Scope(value, variables=self.variables, context=lambda: self.context, entropy=self.entropy)
+
+
+class StatesScope(Scope):
+    """What a JSONata expression reads. `document`, `result` and `error_output` are `$states.input`, `$states.result` and
+    `$states.errorOutput`; `now` is the time in milliseconds; `heavy` carries out what needs too much (None: nobody does)."""
+
+    __slots__ = ("document", "error_output", "heavy", "now", "result")
+
+    def __init__(
+        self,
+        document: Document,
+        *,
+        result: Document | None = None,
+        error_output: Document | None = None,
+        variables: Mapping[str, Json] = _NO_VARIABLES,
+        context: Callable[[], Json] = _no_context,
+        entropy: Entropy | None = None,
+        now: int = 0,
+        heavy: Heavy | None = None,
+    ) -> None:
+        super().__init__(None, variables=variables, context=context, entropy=entropy)
+        self.document = document
+        self.result = result
+        self.error_output = error_output
+        self.now = now
+        self.heavy = heavy
 
 
 Expression: TypeAlias = Callable[[Scope], Json]

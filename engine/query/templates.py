@@ -6,12 +6,12 @@ which take a path or a call as well, are compiled by `compile_field`. It must no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from stepwell.engine.errors import InvalidQueryError, PathNotFoundError, QueryError
-from stepwell.engine.jsontypes import Json
+from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_EXPRESSION_BYTES
 from stepwell.engine.query.failures import field_not_found, invalid_path, template_too_large
 from stepwell.engine.query.intrinsics import PREFIX, Intrinsic, compile_intrinsic
@@ -49,14 +49,27 @@ class InvalidTemplateError(InvalidQueryError):
 
 class Template:
     """A compiled template. `constant` tells that it reads nothing: calling it gives the same value each time, which
-    callers must not mutate. `variables` names the variables it reads, without the dollar."""
+    callers must not mutate. `variables` names the variables it reads, without the dollar. `text_of` gives the value of a
+    template that is one JSONata expression with its text (None: any other template)."""
 
-    __slots__ = ("constant", "expression", "variables")
+    __slots__ = ("constant", "expression", "text_of", "variables")
 
-    def __init__(self, expression: Expression, *, constant: bool, variables: frozenset[str]) -> None:
+    def __init__(
+        self,
+        expression: Expression,
+        *,
+        constant: bool,
+        variables: frozenset[str],
+        text_of: Callable[[Scope], Document] | None = None,
+    ) -> None:
         self.expression = expression
         self.constant = constant
         self.variables = variables
+        self.text_of = text_of
+
+    def document(self, scope: Scope) -> Document:
+        """The value, as a document."""
+        return Document.of(self.expression(scope)) if self.text_of is None else self.text_of(scope)
 
     def __call__(self, scope: Scope) -> Json:
         return self.expression(scope)

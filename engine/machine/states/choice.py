@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from stepwell.engine.asl.states import ChoiceState
-from stepwell.engine.machine.dataflow import hand_on, hand_on_assigning, state_input
+from stepwell.engine.machine.dataflow import field_scope, hand_on, hand_on_as
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 
 def run_choice(run: Run, frame: Frame) -> None:
-    """Run the body of a Choice state. A rule has its own Assign; the state's belongs to its Default."""
+    """Run the body of a Choice state. A rule has its own Assign and Output; the state's belong to its Default."""
     state = frame.current
     assert isinstance(state, ChoiceState)
-    scope = run.scope(frame, state_input(run, frame).value)
+    scope = field_scope(run, frame)
     for rule in state.choices:
         if rule.condition(scope):
-            hand_on_assigning(run, frame, rule.next, rule.assign)
+            hand_on_as(run, frame, rule.next, rule.output, rule.assign)
             return
     if state.default is None:
         raise StatesError(

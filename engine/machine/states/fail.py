@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from stepwell.engine.asl.states import FailState, FieldValue
+from stepwell.engine.machine.dataflow import field_value, is_jsonata_state
 from stepwell.engine.machine.failure import fail
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame
+from stepwell.engine.query.failures import evaluation_gave_other
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 
@@ -19,7 +21,9 @@ def run_fail(run: Run, frame: Frame) -> None:
 def _text(run: Run, frame: Frame, field: FieldValue | None) -> str | None:
     if field is None:
         return None
-    value = field.constant if field.expression is None else field.expression(run.scope(frame, frame.data.value))
+    value = field_value(run, frame, field)
     if not isinstance(value, str):
+        if is_jsonata_state(frame):
+            raise evaluation_gave_other(field.text or "", field.field, "string", value)
         raise StatesError(ErrorName.RUNTIME, f"The {field.field} field must refer to a string: {field.text}")
     return value

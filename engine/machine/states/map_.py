@@ -9,8 +9,11 @@ from stepwell.engine.asl.states import FieldValue, MapState
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_INLINE_MAP_CONCURRENCY
 from stepwell.engine.machine.dataflow import (
+    field_error,
+    field_value,
     finish_state,
     integer,
+    is_jsonata_state,
     not_an_integer,
     state_input,
     whole_number,
@@ -20,6 +23,7 @@ from stepwell.engine.machine.failure import iteration_details
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Join, Phase
 from stepwell.engine.machine.states.parallel import hand_over, joined
+from stepwell.engine.query.failures import evaluation_gave_other, query_error
 from stepwell.engine.query.paths import path_reader
 from stepwell.engine.query.scope import Scope
 from stepwell.engine.states_errors import ErrorName, StatesError
@@ -48,12 +52,29 @@ def items_of(run: Run, frame: Frame) -> Sequence[Json]:
     """The array the Map runs over."""
     state = frame.current
     assert isinstance(state, MapState)
+    if is_jsonata_state(frame):
+        return _jsonata_items(run, frame, state.items)
     value = state_input(run, frame).value
     if state.items_path is not None:
         value = path_reader(state.items_path)(run.scope(frame, value))
     if not isinstance(value, list):
         path = state.items_path.text if state.items_path is not None else "$"
         raise StatesError(ErrorName.RUNTIME, f'Reference path "{path}" must point to array.')
+    return value
+
+
+def _jsonata_items(run: Run, frame: Frame, field: FieldValue | None) -> Sequence[Json]:
+    if frame.kept_items is not None:
+        return cast(Sequence[Json], frame.kept_items.value)
+    if field is None:
+        value = frame.data.value
+        if not isinstance(value, list):
+            raise query_error(f"Map state input must be an array but was: {frame.data.text.decode()}", None)
+        return value
+    value = field_value(run, frame, field)
+    if not isinstance(value, list):
+        raise evaluation_gave_other(field.text or "", field.field, "array", value)
+    frame.keep_items(Document.of(value))
     return value
 
 
@@ -99,6 +120,8 @@ def _item(run: Run, frame: Frame, index: int) -> Document:
     def context() -> Json:
         return {**cast(dict[str, Json], run.context(frame)), "Map": {"Item": item}}
 
+    if is_jsonata_state(frame):
+        return state.item_selector.document(run.states_scope(frame, context=context))
     scope = Scope(state_input(run, frame).value, variables=frame.visible, context=context, entropy=run.entropy)
     return Document.of(state.item_selector(scope))
 
@@ -106,14 +129,12 @@ def _item(run: Run, frame: Frame, index: int) -> Document:
 def _check_tolerance(run: Run, frame: Frame, field: FieldValue | None, most: int | None) -> None:
     if field is None:
         return
-    value = field.constant
-    if field.expression is not None:
-        value = field.expression(run.scope(frame, state_input(run, frame).value))
+    value = field_value(run, frame, field)
     number = None if isinstance(value, bool) else whole_number(value)
     if most is None:
         if not isinstance(number, int):
-            raise not_an_integer(field, value)
+            raise not_an_integer(frame, field, value)
         if number < 0:
-            raise StatesError(ErrorName.RUNTIME, "ToleratedFailureCount cannot be negative.")
+            raise field_error(frame, field, "ToleratedFailureCount cannot be negative.")
     elif not isinstance(number, int | float) or not 0 <= number <= most:
-        raise StatesError(ErrorName.RUNTIME, "ToleratedFailurePercentage must be between 0 and 100.")
+        raise field_error(frame, field, "ToleratedFailurePercentage must be between 0 and 100.")

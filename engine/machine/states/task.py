@@ -15,7 +15,7 @@ from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_PAYLOAD_BYTES
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import MarkTaskStarted, ScheduleTask, TimerKind
-from stepwell.engine.machine.dataflow import effective_input, finish_state, integer, state_input, within_limit
+from stepwell.engine.machine.dataflow import effective_input, field_scope, finish_state, integer, within_limit
 from stepwell.engine.machine.failure import details_of, fail, guarded
 from stepwell.engine.machine.history import Details
 from stepwell.engine.machine.run import Run, data_limit
@@ -198,7 +198,7 @@ def _start_timers(run: Run, frame: Frame, task: OpenTask) -> None:
 def _role(run: Run, frame: Frame, state: TaskState) -> Json:
     if state.credentials is None:
         return None
-    credentials = state.credentials(run.scope(frame, state_input(run, frame).value))
+    credentials = state.credentials(field_scope(run, frame))
     return credentials.get("RoleArn") if isinstance(credentials, dict) else None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from stepwell.engine.asl.states import FieldValue, WaitState
-from stepwell.engine.jsontypes import Json
+from stepwell.engine.jsontypes import Json, write_text
 from stepwell.engine.limits import MAX_WAIT_SECONDS
 from stepwell.engine.machine.commands import TimerKind
-from stepwell.engine.machine.dataflow import hand_on, state_input, whole_number
+from stepwell.engine.machine.dataflow import field_value, hand_on, is_jsonata_state, whole_number
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Phase
+from stepwell.engine.query.failures import evaluation_gave_other, query_error
 from stepwell.engine.query.timestamps import parse_timestamp
 from stepwell.engine.states_errors import ErrorName, StatesError
 
@@ -38,32 +39,46 @@ def waited(run: Run, frame: Frame) -> None:
 def _seconds(run: Run, frame: Frame, field: FieldValue) -> int:
     value = whole_number(_value(run, frame, field))
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_WAIT_SECONDS:
-        raise StatesError(
-            ErrorName.RUNTIME, f"The {field.field} parameter does not reference an input value: {field.text}"
-        )
+        if is_jsonata_state(frame):
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise evaluation_gave_other(field.text or "", field.field, "number", value)
+            cause = (
+                f"The {field.field} field must be an integer from 0 to {MAX_WAIT_SECONDS} but was: {write_text(value)}"
+            )
+            raise query_error(cause, field.field)
+        raise _no_input_value(field)
     return value
 
 
 def _moment(run: Run, frame: Frame, field: FieldValue) -> int:
     value = _value(run, frame, field)
     moment = parse_timestamp(value) if isinstance(value, str) else None
-    if moment is None:
-        raise StatesError(
-            ErrorName.RUNTIME,
-            f"The {field.field} parameter does not reference a valid ISO-8601 extended offset date-time format string: "
-            f"{field.text} == {value}",
+    if moment is not None:
+        return moment
+    if is_jsonata_state(frame):
+        if not isinstance(value, str):
+            raise evaluation_gave_other(field.text or "", field.field, "string", value)
+        cause = (
+            f"The {field.field} field cannot be parsed as an ISO-8601 extended offset date-time format string: {value}"
         )
-    return moment
+        raise query_error(cause, field.field)
+    raise StatesError(
+        ErrorName.RUNTIME,
+        f"The {field.field} parameter does not reference a valid ISO-8601 extended offset date-time format string: "
+        f"{field.text} == {value}",
+    )
 
 
 def _value(run: Run, frame: Frame, field: FieldValue) -> Json:
-    if field.expression is None:
-        return field.constant
     try:
-        return field.expression(run.scope(frame, state_input(run, frame).value))
+        return field_value(run, frame, field)
     except StatesError as error:
         if error.error != ErrorName.RUNTIME:
             raise
-        raise StatesError(
-            ErrorName.RUNTIME, f"The {field.field} parameter does not reference an input value: {field.text}"
-        ) from None
+        raise _no_input_value(field) from None
+
+
+def _no_input_value(field: FieldValue) -> StatesError:
+    return StatesError(
+        ErrorName.RUNTIME, f"The {field.field} parameter does not reference an input value: {field.text}"
+    )

@@ -26,8 +26,8 @@ from stepwell.engine.asl.states import (
     TaskState,
     WaitState,
 )
-from stepwell.engine.jsontypes import Json
-from stepwell.engine.query.scope import Scope
+from stepwell.engine.jsontypes import Document, Json
+from stepwell.engine.query.scope import Scope, StatesScope
 from stepwell.engine.states_errors import StatesError
 from tests.unit.asl.definitions import BODIES, body, jsonata, machine
 
@@ -270,29 +270,17 @@ def test_what_is_not_supported_yet_is_parsed_and_refused() -> None:
     assert "not supported by this version yet" in found.message
 
 
-def test_jsonata_is_parsed_and_refused() -> None:
-    definition = jsonata(body("Wait", Seconds="{% 1 %}", Output={"a": "{% 2 %}"}))
-    state = parse_definition(definition, only_supported=False).states["X"]
+def test_jsonata() -> None:
+    wait = body("Wait", Seconds="{% $states.input.n %}", Output={"a": "{% 2 %}"}, Assign={"v": 1})
+    state = parse_definition(jsonata(wait)).states["X"]
     assert isinstance(state, WaitState)
     assert isinstance(state.flow, JsonataFlow)
     assert state.query_language is QueryLanguage.JSONATA
-    with pytest.raises(StatesError, match="JSONata is not supported"):
-        computed(state.seconds, {})
-    with pytest.raises(DefinitionError) as caught:
-        parse_definition(definition)
-    assert str(caught.value) == (
-        "SCHEMA_VALIDATION_FAILED: The QueryLanguage 'JSONata' is not supported by this version yet at /QueryLanguage"
-    )
-
-
-@pytest.mark.parametrize("name", ("Parallel", "Map"))
-def test_one_jsonata_state_deep_inside_is_refused(name: str) -> None:
-    inner = {"StartAt": "I", "States": {"I": body("Pass", QueryLanguage="JSONata")}}
-    fields: dict[str, Any] = {"Branches": [inner]} if name == "Parallel" else {"ItemProcessor": inner}
-    with pytest.raises(
-        DefinitionError, match=r"'JSONata' is not supported by this version yet at /States/X/.*/States/I/"
-    ):
-        only(body(name, **fields))
+    scope = StatesScope(Document.of({"n": 7}))
+    assert state.seconds is not None and state.seconds.expression is not None
+    assert state.seconds.expression(scope) == 7
+    assert state.flow.output is not None and state.flow.output(scope) == {"a": 2}
+    assert state.flow.assign is not None and state.flow.assign.template.constant
 
 
 def test_express_is_refused() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
-from stepwell.engine.asl.query_rules import is_jsonata
+from stepwell.engine.query.jsonata import is_jsonata
 from tests.unit.asl.definitions import FUNCTION, body, errors, jsonata, machine, texts, warnings
 
 RETRY = {"ErrorEquals": ["E"]}

@@ -1,0 +1,111 @@
+"""One evaluation of a JSONata expression: what it needs, as plain data, and its outcome, as plain data.
+
+An `Evaluation` gives the same `Outcome` wherever and whenever it is carried out, unless a limit strikes: in the engine's own
+process it gets a small budget, and one that exceeds it is carried out elsewhere. The only importer of the JSONata library.
+It must not know states.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import jlens
+import msgspec
+
+from stepwell.engine import limits
+from stepwell.engine.errors import StepwellError
+from stepwell.engine.query.jsonata.functions import FunctionError, functions_for
+
+_OUTPUT_LIMITS: Final = frozenset({"D1011", "D1012", "U1001", "U1006"})
+"""The library's codes for a limit that struck: depth, time, size of a string or array, steps."""
+
+
+class Evaluation(msgspec.Struct, frozen=True, array_like=True):
+    """`source` is the expression with its prelude, `document` what the prelude reads, as JSON text. `now` is in milliseconds;
+    `seed` feeds chance; `functions` names AWS's functions that the expression calls."""
+
+    source: str
+    document: str
+    now: int = 0
+    seed: int = 0
+    functions: tuple[str, ...] = ()
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True):
+    """`text` is the JSON text of the result; else `code` and `message` are the JSONata error. `limit`: a limit struck."""
+
+    text: str | None = None
+    code: str | None = None
+    message: str | None = None
+    limit: bool = False
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """The limits of one evaluation: seconds, steps, depth of calls, bytes of a string, items of an array, bytes of the result."""
+
+    seconds: float
+    steps: int
+    depth: int
+    string_bytes: int
+    array_items: int
+    result_bytes: int
+
+
+IN_PROCESS: Final = Budget(
+    seconds=limits.JSONATA_QUICK_SECONDS,
+    steps=limits.JSONATA_QUICK_STEPS,
+    depth=limits.JSONATA_QUICK_DEPTH,
+    string_bytes=limits.JSONATA_QUICK_STRING_BYTES,
+    array_items=limits.JSONATA_QUICK_ARRAY_ITEMS,
+    result_bytes=limits.MAX_EXPRESSION_BYTES,
+)
+"""What an evaluation may use in the process that asks for it."""
+
+FULL: Final = Budget(
+    seconds=limits.JSONATA_SECONDS,
+    steps=limits.JSONATA_STEPS,
+    depth=limits.JSONATA_DEPTH,
+    string_bytes=limits.JSONATA_STRING_BYTES,
+    array_items=limits.JSONATA_ARRAY_ITEMS,
+    result_bytes=limits.MAX_EXPRESSION_BYTES,
+)
+"""What an expression may use at all."""
+
+
+class OverBudgetError(StepwellError):
+    """An evaluation needs more than it may use in this process. Carry it out elsewhere, and apply the event again."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        super().__init__("An expression needs more time or memory than it may use in this process.")
+        self.evaluation = evaluation
+
+
+@lru_cache(maxsize=4096)
+def _compiled(source: str) -> jlens.Expression:
+    return jlens.Expression(source)
+
+
+def carry_out(evaluation: Evaluation, budget: Budget) -> Outcome:
+    """Evaluate within a budget. Never raises for what the expression does."""
+    bindings = functions_for(evaluation.functions, evaluation.seed) if evaluation.functions else None
+    try:
+        text = _compiled(evaluation.source).evaluate_json(
+            evaluation.document,
+            bindings,
+            timeout=budget.seconds,
+            max_depth=budget.depth,
+            max_steps=budget.steps,
+            max_string_length=budget.string_bytes,
+            max_array_length=budget.array_items,
+            max_result_size=budget.result_bytes,
+            now=evaluation.now,
+            seed=evaluation.seed & 0x7FFFFFFFFFFFFFFF,
+        )
+    except jlens.JlensError as error:
+        return Outcome(code=error.code, message=str(error), limit=error.code in _OUTPUT_LIMITS)
+    except FunctionError as error:
+        return Outcome(code=error.code, message=str(error), limit=error.limit)
+    except (ValueError, RecursionError, MemoryError) as error:
+        return Outcome(code="U1001", message=f"The data cannot be evaluated: {error}", limit=True)
+    return Outcome(text)
