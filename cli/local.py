@@ -15,20 +15,27 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from stepwell.cli.failures import ExitCode, Failure
 from stepwell.cli.system import SystemClock
 from stepwell.engine.asl.resources import TargetKind
-from stepwell.engine.asl.states import MapState, ParallelState, StateContainer, TaskState
+from stepwell.engine.asl.scanner import escape_pointer
+from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock
-from stepwell.engine.errors import JsonTextError
-from stepwell.engine.jsontypes import Json, read, write
 from stepwell.engine.machine.commands import Finish, ScheduleTask
 from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
 from stepwell.engine.messages import Call
 from stepwell.engine.ports import ConnectionRecord, TargetResult, TaskRequest
 from stepwell.engine.runtime.local import LocalExecution
+from stepwell.engine.runtime.mock_config import (
+    MockConfigError,
+    Notes,
+    check_case,
+    parse_mock_config,
+    read_case,
+    read_object,
+    with_places,
+)
+from stepwell.engine.runtime.mocks import Agenda, MockedTasks
 from stepwell.engine.states_errors import StatesError
 from stepwell.engine.targets.lambda_invoke import Invocation, invocation_of, result
 from stepwell.workers.functions import Function
@@ -38,8 +45,12 @@ from stepwell.workers.results import UnusableResultError, cause_text, error_name
 class LocalRunner:
     """Drives one execution to its end. With `fast`, time jumps to the next timer whenever no task is being performed."""
 
-    def __init__(self, execution: LocalExecution, performers: Performers, clock: Clock, *, fast: bool) -> None:
+    def __init__(
+        self, execution: LocalExecution, mocks: MockedTasks, performers: Performers, clock: Clock, *, fast: bool
+    ) -> None:
         self._execution = execution
+        self._mocks = mocks
+        self._agenda = Agenda(execution.open_tasks)
         self._performers = performers
         self._clock = clock
         self._fast = fast
@@ -53,7 +64,8 @@ class LocalRunner:
         try:
             while execution.finish is None:
                 self._launch()
-                due = execution.next_due
+                dues = [one for one in (execution.next_due, self._agenda.next_due) if one is not None]
+                due = min(dues, default=None)
                 if self._fast and not self._running and due is not None:
                     self._skipped += max(0, due - self._now())
                 elif self._running or due is not None:
@@ -79,6 +91,10 @@ class LocalRunner:
         for number, command in sorted(open_tasks.items()):
             if number not in self._asked:
                 self._asked.add(number)
+                reply = self._mocks(command)
+                if reply is not None:
+                    self._agenda.add(number, reply, self._execution.now)
+                    continue
                 perform = self._performers.perform(command, self._execution.request(command))
                 self._running[number] = asyncio.ensure_future(perform)
 
@@ -90,6 +106,12 @@ class LocalRunner:
             await asyncio.sleep(seconds)
 
     def _collect(self) -> None:
+        execution = self._execution
+        while execution.finish is None and (due := self._agenda.next_due) is not None and due <= self._now():
+            execution.advance(due - 1)  # an answer that comes in the last moment is in time
+            execution.now = max(execution.now, due)
+            if self._agenda.next_due == due:
+                execution.apply(self._agenda.pop())
         for number, task in sorted(self._running.items()):
             if task.done():
                 del self._running[number]
@@ -100,21 +122,17 @@ class LocalRunner:
 
 
 class Performers:
-    """Who performs the tasks: a mock of the state if there is one, else by the kind of resource."""
+    """Who performs the tasks that no mock answers, by the kind of resource."""
 
     def __init__(
-        self, mocks: Mocks, functions: Mapping[str, Callable[..., Any]], clock: Clock, http_allow: str | None = None
+        self, functions: Mapping[str, Callable[..., Any]], clock: Clock, http_allow: str | None = None
     ) -> None:
-        self._mocks = mocks
         self._functions = {name: Function(one) for name, one in functions.items()}
         self._clock = clock
         self._http_allow = http_allow
         self._http: Any = None
 
     async def perform(self, command: ScheduleTask, request: TaskRequest) -> TargetResult:
-        answer = self._mocks.next(command)
-        if answer is not None:
-            return answer
         kind = command.resource.kind
         try:
             if kind is TargetKind.FUNCTION:
@@ -212,81 +230,48 @@ def _nobody(command: ScheduleTask) -> Failure:
     )
 
 
-class Mocks:
-    """Answers of states, given out in order; the last one of a state again and again.
-
-    The file: `{"State": [{"Return": any}, {"Throw": {"Error": "E", "Cause": "C"}}, ...]}`; a single answer needs no list.
-    """
-
-    def __init__(self, answers: Mapping[str, list[Mapping[str, Json]]]) -> None:
-        self._answers = {state: list(given) for state, given in answers.items()}
-
-    @classmethod
-    def parse(cls, text: bytes, place: str, known: Iterable[str]) -> Mocks:
-        """Read a mock file. Raises `Failure` for what is not one, or names a state that is no Task."""
-        try:
-            value = read(text)
-        except JsonTextError as error:
-            raise _bad_mock(place, str(error)) from None
-        if not isinstance(value, Mapping):
-            raise _bad_mock(place, "It must be an object of states.")
-        states = set(known)
-        answers: dict[str, list[Mapping[str, Json]]] = {}
-        for state, given in value.items():
-            if state not in states:
-                raise _bad_mock(
-                    place, f"There is no Task state {state!r}; there are {', '.join(sorted(states)) or 'none'}."
-                )
-            answers[state] = [
-                _mock_answer(place, state, one) for one in (given if isinstance(given, list) else [given])
-            ]
-            if not answers[state]:
-                raise _bad_mock(place, f"State {state!r} has no answers.")
-        return cls(answers)
-
-    def next(self, command: ScheduleTask) -> TaskSucceeded | TaskFailed | None:
-        """The answer to this task; None where the state has no mock."""
-        waiting = self._answers.get(command.state)
-        if not waiting:
-            return None
-        answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-        if "Return" in answer:
-            return TaskSucceeded(command.task, msgspec.Raw(write(answer["Return"])))
-        thrown = answer["Throw"]
-        assert isinstance(thrown, Mapping)
-        error, cause = thrown.get("Error"), thrown.get("Cause")
-        return TaskFailed(command.task, None if error is None else str(error), None if cause is None else str(cause))
+def read_mocks(text: bytes, place: str, machine: StateMachine) -> MockedTasks:
+    """The mocks of a file in the short form, `{"State": [{"Return": any}, {"Throw": {...}}, ...]}`: a state's answers in order, the
+    last one again and again; a single answer needs no list. Raises `Failure`."""
+    notes = Notes()
+    try:
+        given = read_object(text, "The file")
+        case = read_case(notes, given, "", "The file", {}, inline=True)
+        notes.findings += check_case(machine, given, "")
+        notes.raise_errors(text)
+    except MockConfigError as error:
+        raise bad_mocks(place, error) from None
+    return MockedTasks(case)
 
 
-def _mock_answer(place: str, state: str, given: Json) -> Mapping[str, Json]:
-    if isinstance(given, Mapping) and len(given) == 1:
-        if "Return" in given:
-            return given
-        thrown = given.get("Throw")
-        if isinstance(thrown, Mapping) and set(thrown) <= {"Error", "Cause"}:
-            return given
-    raise _bad_mock(
-        place,
-        f'An answer of state {state!r} must be {{"Return": any}} or {{"Throw": {{"Error": "...", "Cause": "..."}}}}.',
-    )
+def read_mock_case(text: bytes, place: str, machine: StateMachine, machine_name: str, case: str | None) -> MockedTasks:
+    """The mocks of a test case of a MockConfigFile. Raises `Failure`."""
+    try:
+        config = parse_mock_config(text)
+        machine_name = config.machine_for(machine_name)
+        cases = config.machines.get(machine_name, {})
+        if case is None and len(cases) != 1:
+            names = ", ".join(cases) or "none"
+            raise Failure(
+                f"Say with --case which test case of {machine_name!r} in {place} is meant; there are: {names}.",
+                ExitCode.UNUSABLE,
+                code="InvalidMock",
+            )
+        name = case if case is not None else next(iter(cases))
+        mocks = config.case(machine_name, name)
+        pointer = f"/StateMachines/{escape_pointer(machine_name)}/TestCases/{escape_pointer(name)}"
+        wrong = check_case(machine, mocks, pointer)
+        if wrong:
+            raise MockConfigError(with_places(wrong, text))
+    except MockConfigError as error:
+        raise bad_mocks(place, error) from None
+    return MockedTasks(mocks)
 
 
-def _bad_mock(place: str, why: str) -> Failure:
-    return Failure(f"The mock file {place} cannot be used. {why}", ExitCode.UNUSABLE, code="InvalidMock")
-
-
-def task_states(container: StateContainer) -> set[str]:
-    """Names of all Task states, nested ones too."""
-    names: set[str] = set()
-    for name, state in container.states.items():
-        if isinstance(state, TaskState):
-            names.add(name)
-        elif isinstance(state, ParallelState):
-            for branch in state.branches:
-                names |= task_states(branch)
-        elif isinstance(state, MapState):
-            names |= task_states(state.item_processor)
-    return names
+def bad_mocks(place: str, error: MockConfigError) -> Failure:
+    """What to say of a file of mocks that cannot be used."""
+    found = "\n".join(f"  {one}" for one in error.findings)
+    return Failure(f"The mock file {place} cannot be used.\n{found}", ExitCode.UNUSABLE, code="InvalidMock")
 
 
 def load_functions(specifications: Iterable[str]) -> dict[str, Callable[..., Any]]:

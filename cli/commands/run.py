@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from stepwell.cli.commands.deploy import name_of
 from stepwell.cli.failures import ExitCode, Failure, fail_hard
 from stepwell.cli.options import json_option, pass_output, read_file, read_input
 from stepwell.cli.output import Output, duration, pretty, status
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from stepwell.engine.asl.states import StateMachine
     from stepwell.engine.machine.commands import Finish
     from stepwell.engine.runtime.local import LocalExecution, Numbered
+    from stepwell.engine.runtime.mocks import MockedTasks
 
 
 @click.command()
@@ -31,6 +34,11 @@ if TYPE_CHECKING:
 @click.option(
     "-m", "--mock", metavar="FILE", help='Results of Task states: {"State": [{"Return": ..}, {"Throw": {..}}]}.'
 )
+@click.option(
+    "--mock-config", metavar="FILE", envvar="SFN_MOCK_CONFIG",
+    help="A MockConfigFile of Step Functions Local; its state machine is the one named as FILE is.",
+)  # fmt: skip
+@click.option("--case", metavar="NAME", help="The test case of --mock-config.")
 @click.option("--http", is_flag=True, help="Let HTTP tasks really go out, to public addresses.")
 @click.option(
     "--http-allow", metavar="HOST,..", help="Let HTTP tasks go out to these addresses too, for example loopback."
@@ -46,6 +54,8 @@ def run(
     fast: bool,
     functions: tuple[str, ...],
     mock: str | None,
+    mock_config: str | None,
+    case: str | None,
     http: bool,
     http_allow: str | None,
     name: str,
@@ -55,7 +65,7 @@ def run(
 
     Exit code 0: it succeeded; 1: it failed, or the definition is invalid; 2: it needs what is not given here.
     """
-    from stepwell.cli.local import LocalRunner, Mocks, Performers, load_functions, task_states
+    from stepwell.cli.local import LocalRunner, Performers, load_functions
     from stepwell.cli.progress import Progress
     from stepwell.cli.system import SystemClock, SystemSeeds
     from stepwell.engine.jsontypes import Document
@@ -63,18 +73,17 @@ def run(
 
     machine = load_machine(output, file)
     input = Document.parse(read_input(input_text))
-    mocks = Mocks({}) if mock is None else Mocks.parse(read_file(Path(mock)), mock, task_states(machine))
+    mocks = mocks_of(machine, file, mock, mock_config, case)
     allow = http_allow if http_allow is not None else ("" if http else None)
     clock = SystemClock()
-    performers = Performers(mocks, load_functions(functions), clock, allow)
+    performers = Performers(load_functions(functions), clock, allow)
     progress = Progress(output.remark)
-    machine_name = Path(file).name.partition(".")[0] or "Local"
     execution = LocalExecution(
-        machine, clock.now_ms(), SystemSeeds(), name=name, machine_name=machine_name,
+        machine, clock.now_ms(), SystemSeeds(), name=name, machine_name=name_of(file) or "Local",
         on_events=lambda fresh: progress.feed(event_views(fresh)),
     )  # fmt: skip
     execution.start(input)
-    runner = LocalRunner(execution, performers, clock, fast=fast)
+    runner = LocalRunner(execution, mocks, performers, clock, fast=fast)
     try:
         finish = asyncio.run(runner.run())
     except Failure:
@@ -84,6 +93,26 @@ def run(
     show(output, execution, finish, with_history)
     if finish.status != "SUCCEEDED":
         fail_hard(ExitCode.FAILED)
+
+
+def mocks_of(
+    machine: StateMachine, file: str, mock: str | None, mock_config: str | None, case: str | None
+) -> MockedTasks:
+    """What answers tasks, by the options. The variable SFN_MOCK_CONFIG stands only for what --case asks for."""
+    from stepwell.cli.local import read_mock_case, read_mocks
+    from stepwell.engine.runtime.mocks import MockedTasks
+
+    given = click.get_current_context().get_parameter_source("mock_config") is ParameterSource.COMMANDLINE
+    wanted = given or case is not None
+    if mock is not None and wanted:
+        raise click.UsageError("--mock and --mock-config are two ways to say the same; give one of them.")
+    if mock is not None:
+        return read_mocks(read_file(Path(mock)), mock, machine)
+    if not wanted:
+        return MockedTasks({})
+    if mock_config is None:
+        raise click.UsageError("--case names a test case of the file that --mock-config gives.")
+    return read_mock_case(read_file(Path(mock_config)), mock_config, machine, name_of(file), case)
 
 
 def load_machine(output: Output, file: str) -> StateMachine:

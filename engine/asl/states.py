@@ -6,7 +6,7 @@ executed. Field names are the specification's, in snake case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
@@ -272,3 +272,14 @@ class StateMachine(StateContainer):
     version: str = "1.0"
     source: Mapping[str, Json] = field(default_factory=dict, repr=False, compare=False)
     """The definition as parsed JSON."""
+
+
+def walk_states(container: StateContainer) -> Iterator[State]:
+    """All states of a container, each followed by those nested in it."""
+    for state in container.states.values():
+        yield state
+        if isinstance(state, ParallelState):
+            for branch in state.branches:
+                yield from walk_states(branch)
+        elif isinstance(state, MapState):
+            yield from walk_states(state.item_processor)

@@ -39,7 +39,10 @@ class TaskSucceeded(msgspec.Struct, tag="task_succeeded", array_like=True, froze
 
 
 class TaskFailed(msgspec.Struct, tag="task_failed", array_like=True, frozen=True):
-    """The task's outcome is an error. `stage` tells how far it came: schedule, start, submit or run."""
+    """The task's outcome is an error. `stage` tells how far it came: schedule, start, submit or run.
+
+    Where the world only tells of a time-out (a mock does), `stage` is timeout or heartbeat.
+    """
 
     task: int
     error: str | None = None

@@ -14,6 +14,7 @@ from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_CAUSE_LENGTH, MAX_ERROR_LENGTH
 from stepwell.engine.machine.commands import Finish, Status, TimerKind
 from stepwell.engine.machine.dataflow import caught
+from stepwell.engine.machine.decisions import DecisionKind
 from stepwell.engine.machine.history import ABORTED, Details
 from stepwell.engine.machine.retry import delay_ms, first_match
 from stepwell.engine.machine.run import Run
@@ -138,6 +139,7 @@ def _retried(run: Run, frame: Frame, retriers: tuple[Retrier, ...], error: str |
     forget_children(run, frame)
     due = run.now + delay_ms(retrier, counts[index], run.entropy)
     counts[index] += 1
+    run.decide(frame, DecisionKind.RETRY, index)
     frame.retries = counts
     frame.attempts += 1
     frame.phase = Phase.TIMER
@@ -154,6 +156,7 @@ def _caught(
     if index is None:
         return False
     output: dict[str, Json] = {"Error": error or "", "Cause": cause or ""}
+    run.decide(frame, DecisionKind.CATCH, index)
     caught(run, frame, catchers[index], Document.of(output))
     forget_children(run, frame)
     return True

@@ -27,6 +27,7 @@ from stepwell.engine.machine.commands import (
     Status,
     TimerKind,
 )
+from stepwell.engine.machine.decisions import Decision, DecisionKind
 from stepwell.engine.machine.history import ENTERED, EXITED, NO_DATA, TERMINAL, Details, HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionState, Frame, Phase, Timer
 from stepwell.engine.query.scope import Heavy, Scope, StatesScope
@@ -48,7 +49,9 @@ class HistoryFullError(Exception):
 class Run:
     """The working state of one transition."""
 
-    __slots__ = ("bytes", "commands", "ended", "entropy", "events", "heavy", "machine", "now", "started", "state")
+    __slots__ = (
+        "bytes", "commands", "decisions", "ended", "entropy", "events", "heavy", "machine", "now", "started", "state",
+    )  # fmt: skip
 
     def __init__(
         self, machine: StateMachine, state: ExecutionState, now: int, entropy: Entropy, heavy: Heavy | None = None
@@ -60,6 +63,7 @@ class Run:
         self.heavy = heavy
         self.events: list[HistoryEvent] = []
         self.commands: list[Command] = []
+        self.decisions: list[Decision] = []
         self.started: list[Frame] = []
         """Frames whose task starts as soon as this step is committed; their TaskStarted events close the step."""
         self.ended: list[Frame] = []
@@ -89,6 +93,10 @@ class Run:
         """Append an event that follows the frame's last one, and becomes its last one."""
         frame.last_event = id = self.emit(type, frame.last_event, details, payload)
         return id
+
+    def decide(self, frame: Frame, kind: DecisionKind, index: int = 0) -> None:
+        """Tell which way the frame's state goes."""
+        self.decisions.append(Decision(frame.current.name, kind, index))
 
     # -- reading data ----------------------------------------------------------------------------------------------
 

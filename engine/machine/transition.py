@@ -10,7 +10,7 @@ cannot make a step durable drops the state and restores it from the store.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from stepwell.engine.asl.states import MapState, StateMachine, StateType
@@ -20,6 +20,7 @@ from stepwell.engine.jsontypes import Document
 from stepwell.engine.limits import MAX_HISTORY_EVENTS, MAX_REDRIVE_HISTORY_EVENTS
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Command, Finish, Status, TimerKind
+from stepwell.engine.machine.decisions import Decision
 from stepwell.engine.machine.events import Event, TaskEvent
 from stepwell.engine.machine.failure import details_of, end_failed, fail_evaluation, guarded, settle
 from stepwell.engine.machine.history import Details, HistoryEvent
@@ -73,6 +74,7 @@ class Step:
     events: list[HistoryEvent]
     commands: list[Command]
     more: bool
+    decisions: list[Decision] = field(default_factory=list)
 
 
 DEFAULT_SLICE: Final = Slice()
@@ -106,7 +108,7 @@ def transition(
         more = False
         cause = f"The execution reached the maximum number of history events ({MAX_HISTORY_EVENTS})."
         end_failed(run, state.root, ErrorName.RUNTIME, cause)
-    return Step(state, first, run.events, run.commands, more)
+    return Step(state, first, run.events, run.commands, more, run.decisions)
 
 
 def _apply(run: Run, event: Event) -> None:

@@ -31,6 +31,7 @@ from stepwell.engine.machine.commands import (
     Status,
     TimerKind,
 )
+from stepwell.engine.machine.decisions import Decision
 from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
@@ -142,6 +143,7 @@ class LocalExecution:
     state: ExecutionState = field(init=False)
     history: list[Numbered] = field(init=False, default_factory=list)
     applied: list[Applied] = field(init=False, default_factory=list)
+    decisions: list[Decision] = field(init=False, default_factory=list)
     open_tasks: dict[int, ScheduleTask] = field(init=False, default_factory=dict)
     timers: dict[int, StartTimer] = field(init=False, default_factory=dict)
     finish: Finish | None = field(init=False, default=None)
@@ -199,6 +201,7 @@ class LocalExecution:
             self.state = step.state
             fresh = [Numbered(step.first_event + index, one) for index, one in enumerate(step.events)]
             self.history += fresh
+            self.decisions += step.decisions
             for command in step.commands:
                 self._carry_out(command)
             if self.state.status is Status.RUNNING:
@@ -274,7 +277,7 @@ class LocalExecution:
                 continue
             due = self.next_due
             if due is None:
-                raise StuckError(f"The execution waits for {_waits_for(self.open_tasks)}, and no timer runs.")
+                raise StuckError(f"The execution waits for {self.waits_for}, and no timer runs.")
             if until is not None and due > until:
                 self.now = max(self.now, until)
                 return None
@@ -300,7 +303,8 @@ class LocalExecution:
             heartbeat_seconds=task.heartbeat_seconds,
         )
 
-
-def _waits_for(tasks: Mapping[int, ScheduleTask]) -> str:
-    states = sorted({task.state for task in tasks.values()})
-    return f"an answer to {', '.join(map(repr, states))}" if states else "nothing"
+    @property
+    def waits_for(self) -> str:
+        """What it waits for beside its timers, for people."""
+        states = sorted({task.state for task in self.open_tasks.values()})
+        return f"an answer to {', '.join(map(repr, states))}" if states else "nothing"

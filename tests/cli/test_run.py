@@ -134,11 +134,12 @@ def test_what_nobody_performs_is_no_error_the_definition_could_catch(
     ("text", "says"),
     (
         ("{", "not valid JSON"),
-        ("[]", "an object of states"),
-        ('{"X": {"Return": 1}}', "no Task state 'X'; there are T"),
+        ("[]", "must be a JSON object"),
+        ('{"X": {"Return": 1}}', "no Task state 'X' at /X (line 1, column 2). There is 'T'."),
         ('{"T": []}', "no answers"),
-        ('{"T": {"Retrun": 1}}', "must be"),
-        ('{"T": {"Throw": {"error": "x"}}}', "must be"),
+        ('{"T": {"Retrun": 1}}', "must have one of Return and Throw"),
+        ('{"T": {"Throw": {"error": "x"}}}', "Did you mean 'Error'?"),
+        ('{"T": {"Return": 1}, "T": {"Return": 2}}', "Duplicate field 'T'"),
     ),
 )
 def test_mock_files_that_are_none(invoke: Invoke, define: Define, tmp_path: Path, text: str, says: str) -> None:
@@ -169,6 +170,82 @@ def test_input_from_a_file_and_from_stdin(invoke: Invoke, define: Define, tmp_pa
     (tmp_path / "input.json").write_text('{"from": "file"}')
     assert json.loads(invoke("run", file, "-i", f"@{tmp_path}/input.json").stdout) == {"from": "file"}
     assert json.loads(invoke("run", file, "-i", "-", input='{"from": "stdin"}').stdout) == {"from": "stdin"}
+
+
+TWO_CASES = {
+    "StateMachines": {
+        "orders": {
+            "TestCases": {"Good": {"T": "good"}, "Busy": {"T": "busy_once"}},
+        }
+    },
+    "MockedResponses": {
+        "good": {"0": {"Return": {"StatusCode": 200, "Payload": {"n": 1}}}},
+        "busy_once": {"0": {"Throw": {"Error": "Busy", "Cause": "try later"}}, "1-2": {"Return": {"n": 2}}},
+    },
+}
+
+
+@pytest.fixture
+def mock_config(tmp_path: Path) -> Path:
+    file = tmp_path / "MockConfigFile.json"
+    file.write_text(json.dumps(TWO_CASES))
+    return file
+
+
+def test_a_test_case_of_a_mock_config_file(invoke: Invoke, define: Define, mock_config: Path) -> None:
+    retry = [{"ErrorEquals": ["Busy"], "IntervalSeconds": 60}]
+    file = define(machine("T", T=task(f"{FUNCTION}x", Retry=retry)), "orders.asl.json")
+    ran = invoke("run", file, "--mock-config", mock_config, "--case", "Good", "--json")
+    assert json.loads(ran.stdout)["output"] == {"n": 1}
+    ran = invoke("run", file, "--mock-config", mock_config, "--case", "Busy", "--fast", "--json")
+    result = json.loads(ran.stdout)
+    assert (result["output"], result["durationMs"] >= 60_000) == ({"n": 2}, True)
+
+
+def test_the_mock_config_of_the_environment_is_what_case_is_looked_for_in(
+    invoke: Invoke, define: Define, mock_config: Path
+) -> None:
+    file = define(machine("T", T=task(f"{FUNCTION}x")), "orders.asl.json")
+    environment = {"SFN_MOCK_CONFIG": str(mock_config)}
+    ran = invoke("run", file, "--case", "Good", environment=environment)
+    assert json.loads(ran.stdout) == {"n": 1}
+    ran = invoke("run", file, environment=environment)
+    assert (ran.exit_code, "State 'T' calls the function" in ran.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    (
+        (["--case", "Godo"], "There is no test case 'Godo' at /StateMachines/orders/TestCases. Did you mean 'Good'?"),
+        ([], "Say with --case which test case of 'orders'"),
+        (["--mock", "x.json"], "two ways to say the same"),
+    ),
+)
+def test_a_test_case_that_is_not_there(
+    invoke: Invoke, define: Define, mock_config: Path, arguments: list[str], says: str
+) -> None:
+    ran = invoke("run", define(machine("T", T=task("celery:x"))), "--mock-config", mock_config, *arguments)
+    assert ran.exit_code == 2
+    assert says in ran.stderr
+
+
+def test_a_case_without_a_file_and_a_case_for_another_machine(
+    invoke: Invoke, define: Define, mock_config: Path
+) -> None:
+    other = machine("X", X=task("celery:x"))
+    ran = invoke("run", define(other), "--case", "Good")
+    assert (ran.exit_code, "--mock-config" in ran.stderr) == (2, True)
+    ran = invoke("run", define(other), "--mock-config", mock_config, "--case", "Good")
+    assert (ran.exit_code, "no Task state 'T'" in ran.stderr) == (2, True)
+
+
+def test_a_mock_that_takes_its_time_is_late_for_a_timeout(invoke: Invoke, define: Define, tmp_path: Path) -> None:
+    mock = tmp_path / "mock.json"
+    mock.write_text('{"T": {"Return": 1, "AfterSeconds": 90}}')
+    ran = invoke("run", define(machine("T", T=task("celery:x", TimeoutSeconds=60))), "-m", mock, "--fast", "--json")
+    assert [json.loads(ran.stdout)[name] for name in ("error", "durationMs")] == ["States.Timeout", 60_000]
+    ran = invoke("run", define(machine("T", T=task("celery:x", TimeoutSeconds=90))), "-m", mock, "--fast", "--json")
+    assert [json.loads(ran.stdout)[name] for name in ("output", "durationMs")] == [1, 90_000]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stepwell.engine.asl.states import ChoiceState
 from stepwell.engine.machine.dataflow import field_scope, hand_on, hand_on_as
+from stepwell.engine.machine.decisions import DecisionKind
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame
 from stepwell.engine.states_errors import ErrorName, StatesError
@@ -14,8 +15,9 @@ def run_choice(run: Run, frame: Frame) -> None:
     state = frame.current
     assert isinstance(state, ChoiceState)
     scope = field_scope(run, frame)
-    for rule in state.choices:
+    for index, rule in enumerate(state.choices):
         if rule.condition(scope):
+            run.decide(frame, DecisionKind.RULE, index)
             hand_on_as(run, frame, rule.next, rule.output, rule.assign)
             return
     if state.default is None:
@@ -23,4 +25,5 @@ def run_choice(run: Run, frame: Frame) -> None:
             ErrorName.NO_CHOICE_MATCHED,
             "Failed to transition out of the state. The state does not point to a next state.",
         )
+    run.decide(frame, DecisionKind.DEFAULT)
     hand_on(run, frame, state.default)

@@ -136,17 +136,24 @@ def task_succeeded(run: Run, frame: Frame, event: events.TaskSucceeded) -> None:
 
 
 _Outcome = Literal["ScheduleFailed", "StartFailed", "SubmitFailed", "Failed", "TimedOut"]
-_STAGES: Final[dict[str, _Outcome]] = {"schedule": "ScheduleFailed", "start": "StartFailed", "submit": "SubmitFailed"}
+_STAGES: Final[dict[str, _Outcome]] = {
+    "schedule": "ScheduleFailed",
+    "start": "StartFailed",
+    "submit": "SubmitFailed",
+    "timeout": "TimedOut",
+    "heartbeat": "TimedOut",
+}
 
 
 def task_failed(run: Run, frame: Frame, event: events.TaskFailed) -> None:
     """The task has failed; `stage` tells how far it had come."""
     outcome = _STAGES.get(event.stage, "Failed")
-    if outcome in ("SubmitFailed", "Failed"):
+    if outcome in ("SubmitFailed", "Failed", "TimedOut"):
         task_started(run, frame, None)
     details = details_of(event.error, event.cause)
     _emit_outcome(run, frame, outcome, details)
-    fail(run, frame, details.get("error"), details.get("cause"))
+    alias = ErrorName.HEARTBEAT_TIMEOUT if event.stage == "heartbeat" else None
+    fail(run, frame, details.get("error"), details.get("cause"), alias)
 
 
 def tasks_timed_out(run: Run, frames: list[Frame], alias: ErrorName | None = None) -> None:

@@ -1,0 +1,192 @@
+"""Executions whose tasks are answered by mocks, on a virtual clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stepwell.engine.asl.parse import parse_definition
+from stepwell.engine.jsontypes import Document, Json
+from stepwell.engine.machine.commands import Finish
+from stepwell.engine.machine.decisions import Decision, DecisionKind
+from stepwell.engine.runtime.local import LocalExecution
+from stepwell.engine.runtime.mock_config import Entry, MockedResponse, Return, Throw
+from stepwell.engine.runtime.mocks import (
+    MockedRun,
+    MockedTasks,
+    StuckRunError,
+    UnperformedError,
+    without_envelope,
+)
+
+NOW = 1_800_000_000_000
+INVOKE = "arn:aws:states:::lambda:invoke"
+FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:work"
+
+
+def task(resource: str = INVOKE, **fields: Any) -> dict[str, Any]:
+    return {"Type": "Task", "Resource": resource, **({} if "Next" in fields else {"End": True}), **fields}
+
+
+def machine(start: str, **states: Any) -> dict[str, Any]:
+    return {"StartAt": start, "States": states}
+
+
+def answers(*given: Return | Throw, name: str = "r") -> MockedResponse:
+    return MockedResponse(name, tuple(Entry(index, index, one) for index, one in enumerate(given)))
+
+
+def run(
+    definition: dict[str, Any], input: Any = None, **mocks: MockedResponse
+) -> tuple[Finish, LocalExecution, MockedTasks]:
+    execution = LocalExecution(parse_definition(definition), NOW)
+    execution.start(Document.of(input))
+    tasks = MockedTasks(mocks)
+    return MockedRun(execution, [tasks]).run(), execution, tasks
+
+
+def output(finish: Finish) -> Json:
+    assert finish.output is not None, finish
+    return finish.output.value
+
+
+def types(execution: LocalExecution) -> list[str]:
+    return [event.type for _, event in execution.history]
+
+
+def test_each_attempt_is_an_invocation() -> None:
+    retry = [{"ErrorEquals": ["Busy"], "IntervalSeconds": 10, "BackoffRate": 2}]
+    finish, execution, tasks = run(
+        machine("T", T=task(Retry=retry)), T=answers(Throw("Busy"), Throw("Busy", "still"), Return({"Payload": 1}))
+    )
+    assert output(finish) == {"Payload": 1}
+    assert execution.now == NOW + 30_000
+    assert (tasks.invocations["T"], tasks.unused) == (3, [])
+
+
+def test_invocations_are_counted_over_visits_iterations_and_branches() -> None:
+    inner = machine("I", I=task())
+    each = {"Type": "Map", "MaxConcurrency": 1, "ItemProcessor": inner, "End": True}
+    mocks = answers(*(Return(number) for number in range(3)))
+    assert output(run(machine("M", M=each), [0, 0, 0], I=mocks)[0]) == [0, 1, 2]
+    choice = {"Type": "Choice", "Choices": [{"Variable": "$.n", "NumericLessThan": 2, "Next": "T"}], "Default": "S"}
+    loop = machine("T", T=task(ResultPath="$.n", Next="C"), C=choice, S={"Type": "Succeed"})
+    assert output(run(loop, {}, T=mocks)[0]) == {"n": 2}
+
+
+def test_an_invocation_without_an_answer_fails_the_execution_and_nothing_catches_it() -> None:
+    retry = [{"ErrorEquals": ["States.ALL"]}]
+    catch = [{"ErrorEquals": ["States.ALL"], "Next": "S"}]
+    definition = machine("T", T=task(Retry=retry, Catch=catch), S={"Type": "Succeed"})
+    finish, _, tasks = run(definition, T=answers(Throw("A"), Throw("B"), name="two"))
+    assert (finish.status, finish.error) == ("FAILED", "States.Runtime")
+    assert finish.cause is not None
+    assert "'two' answers the invocations 0-1, and this is number 2" in finish.cause
+    assert tasks.exhausted == [finish.cause]
+
+
+@pytest.mark.parametrize("pattern", (".sync", ".sync:2", ".waitForTaskToken"))
+@pytest.mark.parametrize(("answer", "end"), ((Return({"a": 1}), "TaskSucceeded"), (Throw("E", "c"), "TaskFailed")))
+def test_a_mock_of_a_job_is_how_it_ends(pattern: str, answer: Return | Throw, end: str) -> None:
+    resource = f"arn:aws:states:::states:startExecution{pattern}"
+    parameters: dict[str, Any] = {"StateMachineArn": "arn:aws:states:us-east-1:000000000000:stateMachine:m"}
+    if pattern == ".waitForTaskToken":
+        parameters["Input"] = {"token.$": "$$.Task.Token"}
+    finish, execution, _ = run(machine("T", T=task(resource, Parameters=parameters)), {}, T=answers(answer))
+    assert types(execution)[2:6] == ["TaskScheduled", "TaskStarted", "TaskSubmitted", end]
+    assert (finish.error, finish.cause) == ((None, None) if end == "TaskSucceeded" else ("E", "c"))
+
+
+def test_a_function_by_its_arn_gives_what_is_in_the_envelope() -> None:
+    envelope: Json = {"StatusCode": 200, "Payload": {"body": 1}, "ExecutedVersion": "$LATEST"}
+    assert output(run(machine("T", T=task(FUNCTION)), T=answers(Return(envelope)))[0]) == {"body": 1}
+    assert output(run(machine("T", T=task()), T=answers(Return(envelope)))[0]) == envelope
+
+
+@pytest.mark.parametrize("value", ("x", None, {"Payload": 1}, {"StatusCode": 200, "Payload": 1, "mine": 1}, [1]))
+def test_any_other_value_is_the_functions_own(value: Json) -> None:
+    assert without_envelope(value) == value
+
+
+@pytest.mark.parametrize(
+    ("error", "matched", "shown", "event"),
+    (
+        ("States.Timeout", "States.Timeout", "States.Timeout", "TaskTimedOut"),
+        ("States.HeartbeatTimeout", "States.HeartbeatTimeout", "States.Timeout", "TaskTimedOut"),
+        ("States.HeartbeatTimeout", "States.Timeout", "States.Timeout", "TaskTimedOut"),
+        ("States.TaskFailed", "States.TaskFailed", "States.TaskFailed", "TaskFailed"),
+        ("States.Permissions", "States.Permissions", "States.Permissions", "TaskFailed"),
+        ("Lambda.TooManyRequestsException", "States.TaskFailed", "Lambda.TooManyRequestsException", "TaskFailed"),
+    ),
+)
+def test_errors_of_the_language_can_be_thrown(error: str, matched: str, shown: str, event: str) -> None:
+    catch = [{"ErrorEquals": [matched], "Next": "S"}]
+    finish, execution, _ = run(machine("T", T=task(Catch=catch), S={"Type": "Succeed"}), T=answers(Throw(error, "why")))
+    assert output(finish) == {"Error": shown, "Cause": "why"}
+    assert event in types(execution)
+
+
+def test_a_timeout_is_not_a_failed_task_and_a_runtime_error_is_caught_by_nothing() -> None:
+    catch = [{"ErrorEquals": ["States.TaskFailed"], "Next": "S"}]
+    definition = machine("T", T=task(Catch=catch), S={"Type": "Succeed"})
+    assert run(definition, T=answers(Throw("States.Timeout")))[0].error == "States.Timeout"
+    definition["States"]["T"]["Catch"][0]["ErrorEquals"] = ["States.ALL"]
+    assert run(definition, T=answers(Throw("States.Runtime", "broken")))[0].error == "States.Runtime"
+
+
+def test_a_task_takes_as_long_as_its_mock_says() -> None:
+    branches = [machine(name, **{name: task(TimeoutSeconds=20)}) for name in ("A", "B")]
+    parallel = machine("P", P={"Type": "Parallel", "Branches": branches, "End": True})
+    both = {"A": answers(Return("a", 20_000)), "B": answers(Return("b", 15_000))}
+    finish, execution, _ = run(parallel, **both)
+    assert (output(finish), execution.now) == (["a", "b"], NOW + 20_000)
+    finish, execution, _ = run(parallel, **{**both, "A": answers(Return("a", 20_001))})
+    assert (finish.error, execution.now) == ("States.Timeout", NOW + 20_000)
+
+
+def test_it_goes_no_further_than_it_is_told() -> None:
+    wait = {"Type": "Wait", "Seconds": 60, "Next": "T"}
+    execution = LocalExecution(parse_definition(machine("W", W=wait, T=task())), NOW)
+    execution.start()
+    mocked = MockedRun(execution, [MockedTasks({"T": answers(Return(1, 5000))})])
+    assert (mocked.until(NOW + 59_999), execution.now, execution.open_tasks) == (None, NOW + 59_999, {})
+    assert mocked.until(NOW + 64_999) is None
+    assert list(execution.open_tasks) == [1]
+    assert mocked.until(NOW + 65_000) is not None
+
+
+def test_a_task_that_nobody_answers() -> None:
+    with pytest.raises(UnperformedError, match="State 'T' calls celery:x, and no mock answers it"):
+        run(machine("T", T=task("celery:x")))
+    execution = LocalExecution(parse_definition(machine("T", T=task("celery:x"))), NOW)
+    execution.start()
+    mocked = MockedRun(execution, [lambda task: None])
+    with pytest.raises(UnperformedError):
+        mocked.run()
+    with pytest.raises(StuckRunError, match="waits for an answer to 'T'"):
+        mocked.run()
+
+
+def test_which_way_it_went() -> None:
+    rules = [
+        {"Variable": "$.n", "NumericEquals": 1, "Next": "T"},
+        {"Variable": "$.n", "NumericEquals": 2, "Next": "T"},
+    ]
+    definition = machine(
+        "C",
+        C={"Type": "Choice", "Choices": rules, "Default": "S"},
+        T=task(
+            Retry=[{"ErrorEquals": ["A"]}, {"ErrorEquals": ["B"], "MaxAttempts": 2}],
+            Catch=[{"ErrorEquals": ["B"], "Next": "S"}, {"ErrorEquals": ["C"], "Next": "S"}],
+        ),
+        S={"Type": "Succeed"},
+    )
+    mocks = answers(Throw("B"), Throw("B"), Throw("C"))
+    assert run(definition, {"n": 2}, T=mocks)[1].decisions == [
+        Decision("C", DecisionKind.RULE, 1),
+        Decision("T", DecisionKind.RETRY, 1),
+        Decision("T", DecisionKind.RETRY, 1),
+        Decision("T", DecisionKind.CATCH, 1),
+    ]
+    assert run(definition, {"n": 3}, T=mocks)[1].decisions == [Decision("C", DecisionKind.DEFAULT)]
