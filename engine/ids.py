@@ -106,6 +106,27 @@ def execution_arn(machine_arn: str, name: str) -> str:
     return ":".join([*parts[:7], name])
 
 
+def map_run_arn(machine_arn: str, label: str, id: UUID) -> str:
+    """The ARN of a Map Run of the Map state with this label."""
+    parts = machine_arn.split(":")
+    parts[5] = "mapRun"
+    return ":".join([*parts[:6], f"{parts[6]}/{label}", str(id)])
+
+
+def child_arn(map_run: str, name: str) -> str:
+    """The ARN of a child execution of a Map Run."""
+    parts = map_run.split(":")
+    parts[5] = "execution"
+    return ":".join([*parts[:7], name])
+
+
+def labelled_machine(arn: str) -> tuple[str, str]:
+    """ARN and name of the state machine of a Map Run or of one of its child executions: that of the Map state's label."""
+    parts = arn.split(":")
+    parts[5] = "stateMachine"
+    return ":".join(parts[:7]), parts[6]
+
+
 _FORBIDDEN_IN_NAMES: Final = re.compile(
     '[\\s<>{}\\[\\]?*"#%\\\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff\U0010ffff]'
 )

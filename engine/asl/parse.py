@@ -23,7 +23,9 @@ from stepwell.engine.asl.states import (
     FailState,
     FieldValue,
     Flow,
+    ItemBatcher,
     ItemProcessor,
+    ItemReader,
     JitterStrategy,
     JsonataFlow,
     JsonPathFlow,
@@ -32,6 +34,7 @@ from stepwell.engine.asl.states import (
     PassState,
     ProcessorMode,
     QueryLanguage,
+    ResultWriter,
     Retrier,
     State,
     StateContainer,
@@ -255,9 +258,9 @@ def _map(builder: _Builder, source: _Source) -> MapState:
         max_concurrency=_value(source, "MaxConcurrency"),
         tolerated_failure_count=_value(source, "ToleratedFailureCount"),
         tolerated_failure_percentage=_value(source, "ToleratedFailurePercentage"),
-        item_reader=_object(source, "ItemReader"),
-        item_batcher=_object(source, "ItemBatcher"),
-        result_writer=_object(source, "ResultWriter"),
+        item_reader=_item_reader(source),
+        item_batcher=_item_batcher(source),
+        result_writer=_result_writer(source),
         label=source.text("Label"),
         retry=_retriers(source),
         catch=_catchers(source),
@@ -373,8 +376,57 @@ def _jsonata_condition(rule: Mapping[str, Json]) -> Callable[[Scope], bool]:
     return compile_jsonata_condition(rule["Condition"], "Condition")
 
 
-def _object(source: _Source, name: str) -> Mapping[str, Json] | None:
-    return cast("Mapping[str, Json] | None", source.fields.get(name))
+def _part(source: _Source, name: str) -> _Source | None:
+    """An object within a state that has fields of its own."""
+    fields = source.fields.get(name)
+    return _Source(source.name, fields, source.language) if isinstance(fields, Mapping) else None
+
+
+def _item_reader(source: _Source) -> ItemReader | None:
+    reader = _part(source, "ItemReader")
+    if reader is None:
+        return None
+    return ItemReader(
+        action=_resource(cast(str, reader.fields["Resource"])).action,
+        parameters=_arguments(reader),
+        config=_config(reader, "ReaderConfig"),
+    )
+
+
+def _item_batcher(source: _Source) -> ItemBatcher | None:
+    batcher = _part(source, "ItemBatcher")
+    if batcher is None:
+        return None
+    return ItemBatcher(
+        max_items=_value(batcher, "MaxItemsPerBatch"),
+        max_bytes=_value(batcher, "MaxInputBytesPerBatch"),
+        batch_input=_template(batcher, "BatchInput"),
+    )
+
+
+def _result_writer(source: _Source) -> ResultWriter | None:
+    writer = _part(source, "ResultWriter")
+    if writer is None:
+        return None
+    resource = writer.text("Resource")
+    return ResultWriter(
+        action=None if resource is None else _resource(resource).action,
+        parameters=_arguments(writer),
+        config=_config(writer, "WriterConfig"),
+    )
+
+
+def _arguments(source: _Source) -> Template | None:
+    return _template(source, "Parameters" if "Parameters" in source.fields else "Arguments")
+
+
+def _config(source: _Source, name: str) -> Mapping[str, FieldValue]:
+    """The fields of a ReaderConfig or WriterConfig, each a constant or computed."""
+    config = _part(source, name)
+    if config is None:
+        return {}
+    names = [field.removesuffix("Path") for field in config.fields]
+    return {field: value for field in names if (value := _value(config, field)) is not None}
 
 
 def _resource(text: str) -> Resource:

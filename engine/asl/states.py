@@ -235,6 +235,36 @@ class ItemProcessor(StateContainer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemReader:
+    """Where a Distributed Map reads its items: `action` of the storage service, and how to read what it gives.
+
+    `config` holds the fields of ReaderConfig by the name they have as constants (`MaxItems` for `MaxItemsPath`).
+    """
+
+    action: str
+    parameters: Template | None = None
+    config: Mapping[str, FieldValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemBatcher:
+    """How a Distributed Map puts items together, so that one child execution gets several."""
+
+    max_items: FieldValue | None = None
+    max_bytes: FieldValue | None = None
+    batch_input: Template | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultWriter:
+    """Where a Distributed Map writes its results (`action` None: nowhere, they become the state's result), and in which form."""
+
+    action: str | None = None
+    parameters: Template | None = None
+    config: Mapping[str, FieldValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MapState(BaseState):
     """Runs its processor once an item, at most `max_concurrency` at a time (0: as many as allowed)."""
 
@@ -246,9 +276,9 @@ class MapState(BaseState):
     max_concurrency: FieldValue | None = None
     tolerated_failure_count: FieldValue | None = None
     tolerated_failure_percentage: FieldValue | None = None
-    item_reader: Mapping[str, Json] | None = None
-    item_batcher: Mapping[str, Json] | None = None
-    result_writer: Mapping[str, Json] | None = None
+    item_reader: ItemReader | None = None
+    item_batcher: ItemBatcher | None = None
+    result_writer: ResultWriter | None = None
     label: str | None = None
     retry: tuple[Retrier, ...] = ()
     catch: tuple[Catcher, ...] = ()

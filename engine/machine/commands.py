@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from stepwell.engine.asl.resources import Resource
 from stepwell.engine.jsontypes import Document
+from stepwell.engine.machine.map_spec import MapRunSpec
 
 
 class TimerKind(StrEnum):
@@ -83,6 +84,32 @@ class CancelTimer:
     timer: int
 
 
+@dataclass(frozen=True, slots=True)
+class StartMapRun:
+    """Begin a Map Run, an aggregate of its own with the key `id`. `number` is its number in the execution."""
+
+    number: int
+    id: bytes
+    spec: MapRunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RedriveMapRun:
+    """Let a Map Run that has failed go on: for the `redrives`th time."""
+
+    number: int
+    id: bytes
+    redrives: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelMapRun:
+    """A Map Run's result is no longer wanted; it stops its child executions."""
+
+    number: int
+    id: bytes
+
+
 class Status(StrEnum):
     """Where an execution stands."""
 
@@ -105,4 +132,15 @@ class Finish:
     state: str | None = None
 
 
-Command: TypeAlias = ScheduleTask | CancelTask | CloseTask | MarkTaskStarted | StartTimer | CancelTimer | Finish
+Command: TypeAlias = (
+    ScheduleTask
+    | CancelTask
+    | CloseTask
+    | MarkTaskStarted
+    | StartTimer
+    | CancelTimer
+    | StartMapRun
+    | RedriveMapRun
+    | CancelMapRun
+    | Finish
+)

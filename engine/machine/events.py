@@ -62,6 +62,16 @@ class HeartbeatMissed(msgspec.Struct, tag="heartbeat_missed", array_like=True, f
     task: int
 
 
+class MapRunFinished(msgspec.Struct, tag="map_run_finished", array_like=True, frozen=True):
+    """A Map Run has ended, with a result or an error. `redrives` tells which of its runs: an older one's end is ignored."""
+
+    map_run: int
+    redrives: int
+    output: msgspec.Raw = msgspec.Raw(b"null")
+    error: str | None = None
+    cause: str | None = None
+
+
 class StopRequested(msgspec.Struct, tag="stop_requested", array_like=True, frozen=True):
     """Somebody stops the execution."""
 
@@ -88,4 +98,4 @@ class Poisoned(msgspec.Struct, tag="poisoned", array_like=True, frozen=True):
 TaskEvent: TypeAlias = TaskStarted | TaskSubmitted | TaskSucceeded | TaskFailed | HeartbeatMissed
 """What concerns one task."""
 
-Event: TypeAlias = Started | TaskEvent | TimerFired | StopRequested | Redriven | Continued | Poisoned
+Event: TypeAlias = Started | TaskEvent | TimerFired | MapRunFinished | StopRequested | Redriven | Continued | Poisoned

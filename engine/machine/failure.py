@@ -12,7 +12,7 @@ from stepwell.engine.asl.states import Catcher, MapState, ParallelState, Retrier
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_CAUSE_LENGTH, MAX_ERROR_LENGTH
-from stepwell.engine.machine.commands import Finish, Status, TimerKind
+from stepwell.engine.machine.commands import CancelMapRun, Finish, Status, TimerKind
 from stepwell.engine.machine.dataflow import caught
 from stepwell.engine.machine.decisions import DecisionKind
 from stepwell.engine.machine.history import ABORTED, Details
@@ -77,12 +77,13 @@ def fail(run: Run, frame: Frame, error: str | None, cause: str | None, alias: st
     if frame.children:
         _abort_children(run, frame, frame.last_event, None)
     failed_child: Frame | None = None
+    joined = frame.map_run is not None  # what a Map Run reports is told of like what a child frame does
     while True:
         state = frame.current
         if isinstance(state, TaskState | ParallelState | MapState):
             if _retried(run, frame, state.retry, error, alias):
                 return
-            if failed_child is not None:
+            if failed_child is not None or joined:
                 run.emit_next(frame, _FAILED[state.type])
             try:
                 if _caught(run, frame, state.catch, error, cause, alias):
@@ -97,7 +98,7 @@ def fail(run: Run, frame: Frame, error: str | None, cause: str | None, alias: st
         if frame.parent is None or error == ErrorName.RUNTIME:
             end_failed(run, frame, error, cause)
             return
-        failed_child, frame = frame, frame.parent
+        failed_child, frame, joined = frame, frame.parent, False
         _report_failed(run, frame, failed_child)
 
 
@@ -120,11 +121,20 @@ def settle(run: Run) -> None:
 def _cut_off(run: Run, frame: Frame) -> None:
     """Close what the frame waits for. A frame that has not entered its state, and one that joins others, stays as it is."""
     run.close_task(frame, cancel=True)
+    if frame.phase is Phase.MAP_RUN:
+        _cancel_map_run(run, frame)
     run.cancel_timer(frame.timer)
     frame.timer = 0
     if frame.phase is not Phase.JOIN and frame.phase is not Phase.READY:
         frame.phase = Phase.FAILED
     run.touch(frame)
+
+
+def _cancel_map_run(run: Run, frame: Frame) -> None:
+    open = frame.map_run
+    assert open is not None
+    run.state.map_runs.pop(open.number, None)
+    run.commands.append(CancelMapRun(open.number, open.id))
 
 
 def _retried(run: Run, frame: Frame, retriers: tuple[Retrier, ...], error: str | None, alias: str | None) -> bool:
@@ -137,6 +147,7 @@ def _retried(run: Run, frame: Frame, retriers: tuple[Retrier, ...], error: str |
     if counts[index] >= retrier.max_attempts:
         return False
     forget_children(run, frame)
+    frame.map_run = None  # a retry is a new Map Run
     due = run.now + delay_ms(retrier, counts[index], run.entropy)
     counts[index] += 1
     run.decide(frame, DecisionKind.RETRY, index)
@@ -189,6 +200,8 @@ def _abort_children(run: Run, parent: Frame, at: int, failed: Frame | None) -> N
 
 
 def _abort_state(run: Run, frame: Frame, at: int) -> None:
+    if frame.phase is Phase.MAP_RUN:
+        run.emit("MapRunAborted", at)
     type_ = ABORTED.get(frame.current.type)
     if type_ is not None:
         run.emit(type_, at)

@@ -7,10 +7,10 @@ run again when it was entered and not left; retry counts and time-outs begin ane
 from __future__ import annotations
 
 from stepwell.engine.asl.states import MapState, StateType
-from stepwell.engine.machine.commands import Status, TimerKind
+from stepwell.engine.machine.commands import RedriveMapRun, Status, TimerKind
 from stepwell.engine.machine.failure import forget_children, guarded
 from stepwell.engine.machine.run import Run
-from stepwell.engine.machine.snapshot import Frame, Phase
+from stepwell.engine.machine.snapshot import Frame, OpenMapRun, Phase
 from stepwell.engine.machine.states.map_ import start_iterations
 
 
@@ -31,6 +31,10 @@ def redrive(run: Run) -> None:
 def _resume(run: Run, frame: Frame, redriven: int) -> None:
     frame.retries = None
     run.touch(frame)
+    if frame.map_run is not None and not frame.map_run.renew and frame.phase is Phase.FAILED:
+        _resume_map_run(run, frame, frame.map_run, redriven)
+        return
+    frame.map_run = None
     if frame.join is not None:
         if frame.join.done < frame.join.total:
             _resume_children(run, frame, redriven)
@@ -41,6 +45,15 @@ def _resume(run: Run, frame: Frame, redriven: int) -> None:
         frame.last_event = redriven
         frame.phase = Phase.READY if frame.current.type is StateType.FAIL else Phase.REDO
     run.ready(frame)
+
+
+def _resume_map_run(run: Run, frame: Frame, open: OpenMapRun, redriven: int) -> None:
+    """Let a Map Run go on with the children that had not ended well."""
+    open.redrives += 1
+    frame.last_event = run.emit("MapRunRedriven", redriven, {"mapRunArn": open.arn, "redriveCount": open.redrives})
+    frame.phase = Phase.MAP_RUN
+    run.state.map_runs[open.number] = frame
+    run.commands.append(RedriveMapRun(open.number, open.id, open.redrives))
 
 
 def _resume_children(run: Run, frame: Frame, redriven: int) -> None:

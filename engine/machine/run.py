@@ -214,6 +214,7 @@ class Run:
         frame.data = output
         frame.join = None
         frame.items = frame.kept_items = None
+        frame.map_run = None
         if assigned:
             frame.variables = {**(frame.variables or {}), **assigned}
             frame.variables_changed = True

@@ -41,6 +41,8 @@ class Phase(IntEnum):
     """Ended well; `data` is its output, kept until the parent joins."""
     FAILED = 6
     """Ended badly, or was cut off; kept so that a redrive can go on from here."""
+    MAP_RUN = 7
+    """Waiting for a Map Run: a Distributed Map."""
 
 
 class OpenTask(msgspec.Struct, array_like=True):
@@ -53,6 +55,16 @@ class OpenTask(msgspec.Struct, array_like=True):
     heartbeat_timer: int = 0
     heartbeat_seconds: int = 0
     timeout_seconds: int = 0
+
+
+class OpenMapRun(msgspec.Struct, array_like=True):
+    """The Map Run of a frame at a Distributed Map, kept for a redrive when it has failed. `renew`: that begins a new one."""
+
+    number: int
+    id: bytes
+    arn: str
+    redrives: int = 0
+    renew: bool = False
 
 
 class Join(msgspec.Struct, array_like=True):
@@ -73,7 +85,7 @@ class Frame:
 
     __slots__ = (
         "attempts", "children", "container", "current", "data", "data_event", "entered_at", "entered_event", "id", "index",
-        "items", "items_changed", "join", "kept_items", "last_event", "outer", "parent", "phase", "retries", "task", "timer", "variables", "variables_changed",
+        "items", "items_changed", "join", "kept_items", "last_event", "map_run", "outer", "parent", "phase", "retries", "task", "timer", "variables", "variables_changed",
     )  # fmt: skip
 
     def __init__(self, id: int, parent: Frame | None, index: int, container: StateContainer) -> None:
@@ -93,6 +105,7 @@ class Frame:
         self.task: OpenTask | None = None
         self.timer = 0
         self.join: Join | None = None
+        self.map_run: OpenMapRun | None = None
         self.items: Sequence[Json] | None = None
         self.kept_items: Document | None = None
         self.items_changed = False
@@ -152,6 +165,7 @@ class FrameRecord(msgspec.Struct, array_like=True, omit_defaults=True):
     variables: dict[str, Any] | None = None
     data: msgspec.Raw = NO_DATA
     items: msgspec.Raw = NO_DATA
+    map_run: OpenMapRun | None = None
 
 
 class Delta(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -192,7 +206,7 @@ class ExecutionState:
     """The whole position of one execution. `transition` consumes it: after a call only the returned one is valid."""
 
     __slots__ = (
-        "dirty", "execution_timer", "frames", "info", "input", "next_event", "next_frame", "next_task", "next_timer",
+        "dirty", "execution_timer", "frames", "info", "input", "map_runs", "next_event", "next_frame", "next_task", "next_timer",
         "ready", "redrive_count", "redriven_at", "removed", "restored", "status", "tasks", "timers", "timers_dirty", "timers_gone",
     )  # fmt: skip
 
@@ -211,6 +225,7 @@ class ExecutionState:
         self.execution_timer = 0
         self.frames: dict[int, Frame] = {}
         self.tasks: dict[int, Frame] = {}
+        self.map_runs: dict[int, Frame] = {}
         self.timers: dict[int, Timer] = {}
         self.ready: deque[Frame] = deque()
         self.dirty: set[int] = set()
@@ -245,6 +260,7 @@ def _record(frame: Frame, *, full: bool = False) -> FrameRecord:
         msgspec.Raw(frame.kept_items.text)
         if frame.kept_items is not None and (full or frame.items_changed)
         else NO_DATA,
+        frame.map_run,
     )
 
 
@@ -353,6 +369,7 @@ def restore(
         )
         frame.attempts, frame.retries, frame.timer = record.attempts, record.retries, record.timer
         frame.join, frame.variables, frame.task = record.join, record.variables, record.task
+        frame.map_run = record.map_run
         if record.join is not None:
             frame.children = {}
             if record.items != NO_DATA and isinstance(frame.current, MapState):
@@ -361,6 +378,8 @@ def restore(
             parent.children[frame.index] = frame
         if frame.task is not None:
             state.tasks[frame.task.task] = frame
+        if frame.map_run is not None and frame.phase is Phase.MAP_RUN:
+            state.map_runs[frame.map_run.number] = frame
         state.frames[id] = frame
     state.ready = deque(state.frames[id] for id in last.ready)
     return state

@@ -28,6 +28,7 @@ from stepwell.engine.machine.redrive import redrive
 from stepwell.engine.machine.run import HistoryFullError, Run, Slice
 from stepwell.engine.machine.snapshot import ExecutionState, Frame, Phase, Timer
 from stepwell.engine.machine.states.choice import run_choice
+from stepwell.engine.machine.states.distributed_map import map_run_finished
 from stepwell.engine.machine.states.fail import run_fail
 from stepwell.engine.machine.states.map_ import items_of, iteration_done, run_map
 from stepwell.engine.machine.states.parallel import branch_done, run_parallel
@@ -132,6 +133,10 @@ def _apply(run: Run, event: Event) -> None:
             end_failed(run, state.root, ErrorName.RUNTIME, event.cause)
         case events.Continued():
             pass
+        case events.MapRunFinished():
+            waiting = state.map_runs.get(event.map_run)
+            if waiting is not None:
+                map_run_finished(run, waiting, event)
         case _:
             frame = state.tasks.get(event.task)
             if frame is not None:

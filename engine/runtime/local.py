@@ -20,13 +20,16 @@ from stepwell.engine.errors import StepwellError
 from stepwell.engine.jsontypes import EMPTY_OBJECT, Document, Json, write
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import (
+    CancelMapRun,
     CancelTask,
     CancelTimer,
     CloseTask,
     Command,
     Finish,
     MarkTaskStarted,
+    RedriveMapRun,
     ScheduleTask,
+    StartMapRun,
     StartTimer,
     Status,
     TimerKind,
@@ -37,6 +40,7 @@ from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
 from stepwell.engine.machine.transition import transition
 from stepwell.engine.ports import TaskRequest
+from stepwell.engine.runtime.local_maps import ReadItems, no_reader, run_map
 
 DEFAULT_REGION: Final = "us-east-1"
 DEFAULT_ACCOUNT: Final = "000000000000"
@@ -140,12 +144,15 @@ class LocalExecution:
     machine_name: str = "Local"
     region: str = DEFAULT_REGION
     on_events: Callable[[Sequence[Numbered]], None] | None = None
+    read_items: ReadItems = no_reader
     state: ExecutionState = field(init=False)
     history: list[Numbered] = field(init=False, default_factory=list)
     applied: list[Applied] = field(init=False, default_factory=list)
     decisions: list[Decision] = field(init=False, default_factory=list)
     open_tasks: dict[int, ScheduleTask] = field(init=False, default_factory=dict)
     timers: dict[int, StartTimer] = field(init=False, default_factory=dict)
+    map_runs: dict[int, StartMapRun] = field(init=False, default_factory=dict)
+    due_map_runs: dict[int, int] = field(init=False, default_factory=dict)
     finish: Finish | None = field(init=False, default=None)
     _heard: dict[int, int] = field(init=False, default_factory=dict)
 
@@ -221,6 +228,13 @@ class LocalExecution:
                 self.timers[command.timer] = command
             case CancelTimer():
                 self.timers.pop(command.timer, None)
+            case StartMapRun():
+                self.map_runs[command.number] = command
+                self.due_map_runs[command.number] = 0
+            case RedriveMapRun():
+                self.due_map_runs[command.number] = command.redrives
+            case CancelMapRun():
+                self.due_map_runs.pop(command.number, None)
             case Finish():
                 self.finish = command
             case MarkTaskStarted():
@@ -264,6 +278,9 @@ class LocalExecution:
             self.start(input)
         asked: set[int] = set()
         while self.finish is None:
+            if self.due_map_runs:
+                self._run_map(world)
+                continue
             task = next((number for number in sorted(self.open_tasks) if number not in asked), None)
             if task is not None:
                 asked.add(task)
@@ -283,6 +300,27 @@ class LocalExecution:
                 return None
             self.advance(due)
         return self.finish
+
+    def _run_map(self, world: World) -> None:
+        """Run the first Map Run that waits, to its end. Its children live in the same world."""
+        number = min(self.due_map_runs)
+        redrives = self.due_map_runs.pop(number)
+
+        def run_child(machine: StateMachine, info: ExecutionInfo, input: Document) -> Finish:
+            child = LocalExecution(machine, self.now, self.seeds, info.name, region=self.region)
+            child.state = ExecutionState(info)
+            finish = child.run(world, input=input)
+            assert finish is not None
+            self.now = child.now
+            return finish
+
+        command, info = self.map_runs[number], self.state.info
+        self.apply(
+            run_map(
+                command, self.machine, info, run_child, now=self.now, seed=self.seeds.seed(), redrives=redrives,
+                read=self.read_items,
+            )
+        )  # fmt: skip
 
     def request(self, task: ScheduleTask) -> TaskRequest:
         """A task as targets are asked for it."""

@@ -20,13 +20,16 @@ from stepwell.engine.clock import Entropy
 from stepwell.engine.jsontypes import Document, Json, write
 from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.commands import (
+    CancelMapRun,
     CancelTask,
     CancelTimer,
     CloseTask,
     Command,
     Finish,
     MarkTaskStarted,
+    RedriveMapRun,
     ScheduleTask,
+    StartMapRun,
     StartTimer,
     Status,
 )
@@ -35,6 +38,7 @@ from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, fold, full_delta, restore, take_delta
 from stepwell.engine.machine.transition import DEFAULT_SLICE, Step, transition
+from stepwell.engine.runtime.local_maps import ReadItems, no_reader, run_map
 
 START = 1_767_323_045_678
 """2026-01-02T03:04:05.678Z: where virtual time begins."""
@@ -105,6 +109,10 @@ class LocalMachine:
         self.finishes: list[Finish] = []
         self.tasks: dict[int, ScheduleTask] = {}
         self.started: list[int] = []
+        self.map_runs: list[StartMapRun] = []
+        self.cancelled: list[int] = []
+        self.children: list[LocalMachine] = []
+        self.read_items: ReadItems = no_reader
         self.timers: dict[int, int] = {}
         self.coming: deque[Event] = deque()
         self.commands: list[list[Command]] = []
@@ -198,9 +206,31 @@ class LocalMachine:
                 heapq.heappush(self._due, (command.due_at, command.timer))
             case CancelTimer():
                 del self.timers[command.timer]
+            case StartMapRun():
+                self.map_runs.append(command)
+                self.coming.append(
+                    run_map(command, self.machine, self.info, self._run_child, now=self.now, read=self.read_items)
+                )
+            case RedriveMapRun():
+                before = next(each for each in self.map_runs if each.number == command.number)
+                self.coming.append(
+                    run_map(
+                        before, self.machine, self.info, self._run_child, now=self.now, redrives=command.redrives,
+                        read=self.read_items,
+                    )
+                )  # fmt: skip
+            case CancelMapRun():
+                self.cancelled.append(command.number)
             case Finish():
                 self.finish = command
                 self.finishes.append(command)
+
+    def _run_child(self, machine: StateMachine, info: ExecutionInfo, input: Document) -> Finish:
+        """A child execution of a Map Run, in the same world."""
+        child = LocalMachine(machine, input.text.decode(), world=self.world, info=info).run()
+        self.children.append(child)
+        assert child.finish is not None, "the child execution waits for what will not come"
+        return child.finish
 
     def redrive(self) -> list[HistoryEvent]:
         """Redrive the execution, which has ended."""

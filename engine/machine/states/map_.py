@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from stepwell.engine.asl.states import FieldValue, MapState
+from stepwell.engine.asl.states import FieldValue, MapState, ProcessorMode
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_INLINE_MAP_CONCURRENCY
 from stepwell.engine.machine.dataflow import (
@@ -22,6 +22,7 @@ from stepwell.engine.machine.dataflow import (
 from stepwell.engine.machine.failure import iteration_details
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Join, Phase
+from stepwell.engine.machine.states.distributed_map import run_distributed_map
 from stepwell.engine.machine.states.parallel import hand_over, joined
 from stepwell.engine.query.failures import evaluation_gave_other, query_error
 from stepwell.engine.query.paths import path_reader
@@ -33,6 +34,9 @@ def run_map(run: Run, frame: Frame) -> None:
     """Run the body of an inline Map: find the items and start the first iterations."""
     state = frame.current
     assert isinstance(state, MapState)
+    if state.item_processor.mode is ProcessorMode.DISTRIBUTED:
+        run_distributed_map(run, frame, state, lambda: items_of(run, frame))
+        return
     limit = integer(run, frame, state.max_concurrency) if state.max_concurrency is not None else 0
     items = items_of(run, frame)
     run.emit_next(frame, "MapStateStarted", {"length": len(items)})

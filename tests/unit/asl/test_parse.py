@@ -13,6 +13,7 @@ from stepwell.engine.asl.states import (
     ChoiceState,
     FailState,
     FieldValue,
+    ItemBatcher,
     JitterStrategy,
     JsonataFlow,
     JsonPathFlow,
@@ -257,17 +258,12 @@ DISTRIBUTED: dict[str, Any] = body(
 )
 
 
-def test_what_is_not_supported_yet_is_parsed_and_refused() -> None:
-    state = only(DISTRIBUTED, only_supported=False)
+def test_a_distributed_map_is_parsed() -> None:
+    state = only(DISTRIBUTED)
     assert isinstance(state, MapState)
     assert (state.item_processor.mode, state.item_processor.execution_type) == (ProcessorMode.DISTRIBUTED, "EXPRESS")
-    assert (state.label, state.item_batcher) == ("L", {"MaxItemsPerBatch": 2})
+    assert (state.label, state.item_batcher) == ("L", ItemBatcher(max_items=FieldValue("MaxItemsPerBatch", 2)))
     assert state.tolerated_failure_count == FieldValue("ToleratedFailureCount", 1)
-    with pytest.raises(DefinitionError) as caught:
-        only(DISTRIBUTED)
-    (found,) = caught.value.diagnostics
-    assert found.location == "/States/X/ItemProcessor/ProcessorConfig/Mode"
-    assert "not supported by this version yet" in found.message
 
 
 def test_jsonata() -> None:

@@ -71,7 +71,7 @@ def test_every_resource_kind_has_a_family_of_events() -> None:
 
 def test_tags_of_events_are_unlike() -> None:
     tags = [member.__struct_config__.tag for member in get_args(events.Event)]
-    assert len(tags) == len(set(tags)) == 11
+    assert len(tags) == len(set(tags)) == 12
 
 
 def test_error_names_of_the_language_are_written_once() -> None:
