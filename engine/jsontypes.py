@@ -147,6 +147,11 @@ def write_text(value: Json) -> str:
     return write(value).decode()
 
 
+def spaced(text: bytes) -> str:
+    """The same JSON text on one line, with spaces after commas and colons."""
+    return msgspec.json.format(text, indent=0).decode()
+
+
 class Document:
     """A JSON value and its UTF-8 text; each is computed from the other at most once, when first asked for.
 

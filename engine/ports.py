@@ -463,6 +463,17 @@ class TaskRequest:
     timeout_seconds: int | None = None
     heartbeat_seconds: int | None = None
     traceparent: str | None = None
+    trace: HttpTrace | None = None
+    """Where the target of an HTTP Task writes down what went over the wire, if somebody wants to see it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class HttpTrace:
+    """What an HTTP Task sent and got, as TestState shows it. Without `reveal` what a connection adds is blotted out."""
+
+    reveal: bool = False
+    request: dict[str, str] | None = None
+    response: dict[str, str] | None = None
 
 
 TargetResult: TypeAlias = "TaskSucceeded | TaskFailed | TaskSubmitted | None"
@@ -480,6 +491,13 @@ class Target(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+
+
+class TaskPerformer(Protocol):
+    """Has one task carried out that belongs to no execution: that of a state which is tested."""
+
+    async def perform_once(self, request: TaskRequest) -> TaskSucceeded | TaskFailed:
+        """Carry out the task, and wait for its outcome. Raises `TargetUnavailableError`."""
 
 
 # ----------------------------------------------------------------------------------- what the runtime asks of the store

@@ -85,6 +85,28 @@ INPUTS: Final[dict[str, Structure]] = {
         "stateMachineArn", stateMachineArn=ARN, name=NAME, input=DATA, traceHeader=TRACE_HEADER
     ),
     "StopExecution": structure("executionArn", executionArn=ARN, error=ERROR, cause=CAUSE),
+    "TestState": structure(
+        "definition",
+        definition=DEFINITION,
+        roleArn=ARN,
+        input=DATA,
+        inspectionLevel=Choice(("INFO", "DEBUG", "TRACE")),
+        revealSecrets=Flag(),
+        variables=DATA,
+        stateName=NAME,
+        mock=structure(
+            result=DATA,
+            errorOutput=structure(error=ERROR, cause=CAUSE),
+            fieldValidationMode=Choice(("STRICT", "PRESENT", "NONE")),
+        ),
+        context=DATA,
+        stateConfiguration=structure(
+            retrierRetryCount=Number(0),
+            errorCausedByState=NAME,
+            mapIterationFailureCount=Number(0),
+            mapItemReaderData=DATA,
+        ),
+    ),
     "UpdateStateMachine": structure(
         "stateMachineArn",
         stateMachineArn=ARN,

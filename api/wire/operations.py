@@ -15,9 +15,11 @@ from stepwell.engine import limits
 from stepwell.engine.asl.diagnostics import Severity
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.service import checks, refusals
+from stepwell.engine.service.mock_shapes import FieldValidation
 from stepwell.engine.service.refusals import ErrorCode, ServiceError
 from stepwell.engine.service.services import Services
 from stepwell.engine.service.state_machines import MachineConfig
+from stepwell.engine.service.state_tests import InspectionLevel, MockInput, StateTestRequest
 from stepwell.engine.telemetry import parse_traceparent
 
 Input: TypeAlias = dict[str, Any]
@@ -174,6 +176,41 @@ async def redrive_execution(services: Services, request: Request, input: Input) 
     return {"redriveDate": seconds(at)}
 
 
+async def test_state(services: Services, request: Request, input: Input) -> Answer:
+    mock = input.get("mock")
+    configuration = input.get("stateConfiguration") or {}
+    test = services.state_tests.test(
+        request.context,
+        StateTestRequest(
+            definition=input["definition"],
+            state_name=input.get("stateName"),
+            role_arn=input.get("roleArn"),
+            input=input.get("input"),
+            level=InspectionLevel(input.get("inspectionLevel") or InspectionLevel.INFO),
+            reveal_secrets=bool(input.get("revealSecrets")),
+            variables=input.get("variables"),
+            context=input.get("context"),
+            mock=None if mock is None else _mock(mock),
+            retrier_retry_count=configuration.get("retrierRetryCount"),
+            error_caused_by_state=configuration.get("errorCausedByState"),
+            map_iteration_failure_count=configuration.get("mapIterationFailureCount"),
+            map_item_reader_data=configuration.get("mapItemReaderData"),
+        ),
+    )
+    return shapes.state_test(await request.while_connected(test))
+
+
+def _mock(input: Input) -> MockInput:
+    error = input.get("errorOutput")
+    return MockInput(
+        result=input.get("result"),
+        error=None if error is None else error.get("error"),
+        cause=None if error is None else error.get("cause"),
+        has_error=error is not None,
+        validation=FieldValidation(input.get("fieldValidationMode") or FieldValidation.STRICT),
+    )
+
+
 # -------------------------------------------------------------------------------------------------- activities and tasks
 
 
@@ -262,6 +299,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "SendTaskSuccess": send_task_success,
     "StartExecution": start_execution,
     "StopExecution": stop_execution,
+    "TestState": test_state,
     "UpdateStateMachine": update_state_machine,
     "ValidateStateMachineDefinition": validate_state_machine_definition,
 }
@@ -279,7 +317,6 @@ NOT_SERVED: Final = frozenset(
         "PublishStateMachineVersion",
         "StartSyncExecution",
         "TagResource",
-        "TestState",
         "UntagResource",
         "UpdateMapRun",
         "UpdateStateMachineAlias",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from stepwell.engine.asl.diagnostics import Diagnostic
+from stepwell.engine.jsontypes import spaced, write
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import EVENT_SHAPES, HistoryEvent
 from stepwell.engine.ports import ActivityRecord, ExecutionView, MachineRecord, Revision
 from stepwell.engine.service.redriving import Redrivability
 from stepwell.engine.service.state_machines import DEFAULT_LOGGING, DEFAULT_TRACING, config_of
+from stepwell.engine.service.state_tests import InspectionLevel, StateTestResult
 
 Answer: TypeAlias = dict[str, Any]
 
@@ -142,6 +144,40 @@ def event(id: int, event: HistoryEvent, *, data: bool) -> Answer:
     if details or shape.empty:
         answer[shape.details] = details
     return answer
+
+
+def state_test(result: StateTestResult) -> Answer:
+    """TestState. What is inspected is spelt for people to read: with spaces, on one line."""
+    outcome = result.outcome
+    answer: Answer = {"status": outcome.status.value}
+    answer |= _present(
+        output=None if outcome.output is None else outcome.output.text.decode(),
+        error=outcome.error,
+        cause=outcome.cause,
+        nextState=outcome.next,
+    )
+    if result.level is InspectionLevel.INFO:
+        return answer
+    errors = _present(
+        catchIndex=outcome.catch_index,
+        retryIndex=outcome.retry_index,
+        retryBackoffIntervalSeconds=outcome.backoff_seconds,
+    )
+    trace = result.trace if result.level is InspectionLevel.TRACE else None
+    answer["inspectionData"] = {arrow.value: spaced(value.text) for arrow, value in outcome.values.items()} | _present(
+        maxConcurrency=outcome.max_concurrency,
+        toleratedFailureCount=outcome.tolerated_count,
+        toleratedFailurePercentage=outcome.tolerated_percentage,
+        variables=spaced(write(outcome.variables)) if outcome.variables else None,
+        errorDetails=errors or None,
+        request=trace and trace.request,
+        response=trace and trace.response,
+    )
+    return answer
+
+
+def _present(**members: Any) -> Answer:
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def activity(record: ActivityRecord) -> Answer:

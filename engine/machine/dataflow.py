@@ -12,6 +12,7 @@ from typing import cast
 from stepwell.engine.asl.states import Assignment, Catcher, FieldValue, JsonataFlow, JsonPathFlow
 from stepwell.engine.jsontypes import EMPTY_OBJECT, Document, Json, write_text
 from stepwell.engine.limits import MAX_PAYLOAD_BYTES
+from stepwell.engine.machine.inspection import Arrow
 from stepwell.engine.machine.run import Run, data_limit
 from stepwell.engine.machine.snapshot import Frame
 from stepwell.engine.query.failures import evaluation_gave_other, query_error
@@ -30,10 +31,14 @@ def state_input(run: Run, frame: Frame) -> Document:
         return frame.data
     path = flow.input_path
     if path is None:
-        return EMPTY_OBJECT
-    if path.text == "$":
-        return frame.data
-    return Document.of(path_reader(path)(run.scope(frame, frame.data.value)))
+        document = EMPTY_OBJECT
+    elif path.text == "$":
+        document = frame.data
+    else:
+        document = Document.of(path_reader(path)(run.scope(frame, frame.data.value)))
+    if run.inspection is not None:
+        run.inspection[Arrow.AFTER_INPUT_PATH] = document
+    return document
 
 
 def field_scope(run: Run, frame: Frame) -> Scope:
@@ -47,12 +52,17 @@ def effective_input(run: Run, frame: Frame) -> Document:
     """What the state's work gets: its input after InputPath and Parameters, or its Arguments."""
     flow = frame.current.flow
     if isinstance(flow, JsonataFlow):
-        return frame.data if flow.arguments is None else flow.arguments.document(run.states_scope(frame))
+        document = frame.data if flow.arguments is None else flow.arguments.document(run.states_scope(frame))
+        if run.inspection is not None:
+            run.inspection[Arrow.AFTER_ARGUMENTS] = document
+        return document
     if flow.plain:
         return frame.data
     document = state_input(run, frame)
     if flow.parameters is not None:
         document = Document.of(flow.parameters(run.scope(frame, document.value)))
+    if run.inspection is not None:
+        run.inspection[Arrow.AFTER_PARAMETERS] = document
     return document
 
 
@@ -69,6 +79,8 @@ def within_limit(frame: Frame, document: Document) -> Document:
 def finish_state(run: Run, frame: Frame, result: Document, next: str | None) -> None:
     """Put the result into the output as the state says, and leave it."""
     flow = frame.current.flow
+    if run.inspection is not None:
+        run.inspection[Arrow.RESULT] = result
     if isinstance(flow, JsonataFlow):
         _leave_jsonata(run, frame, next, flow.output, flow.assign, run.states_scope(frame, result=result), result)
         return
@@ -84,6 +96,9 @@ def finish_state(run: Run, frame: Frame, result: Document, next: str | None) -> 
         output = result
     else:
         output = Document.of(flow.result_path.put(frame.data.value, result.value))
+    if run.inspection is not None:
+        run.inspection[Arrow.AFTER_RESULT_SELECTOR] = result
+        run.inspection[Arrow.AFTER_RESULT_PATH] = output
     run.leave(frame, _output_path(run, frame, flow, output), next, assigned)
 
 

@@ -35,7 +35,7 @@ def guarded(run: Run, frame: Frame, work: Callable[[], None]) -> None:
 
 def fail_evaluation(run: Run, frame: Frame, error: Exception) -> None:
     """A state could not be run as it is written (a path that leads nowhere, a value of the wrong kind)."""
-    name, cause = _explained(frame, error)
+    name, cause = _explained(run, frame, error)
     if name == ErrorName.QUERY_EVALUATION_ERROR:
         _report_evaluation(run, frame, cause, error)
     fail(run, frame, name, cause)
@@ -59,21 +59,19 @@ def _report_evaluation(run: Run, frame: Frame, cause: str | None, error: Excepti
         run.emit_next(frame, _FAILED[frame.current.type])
 
 
-def _explained(frame: Frame, error: Exception) -> tuple[str, str | None]:
+def _explained(run: Run, frame: Frame, error: Exception) -> tuple[str, str | None]:
     """Name and cause of an error met in evaluating the frame's state."""
     if not isinstance(error, StatesError):
         error = StatesError(ErrorName.RUNTIME, str(error) or "The data is nested too deeply.")
     if error.error == ErrorName.DATA_LIMIT_EXCEEDED:
         return error.error, error.cause
-    place = (
-        f"An error occurred while executing the state '{frame.state}' (entered at the event id #{frame.entered_event})."
-    )
-    return error.error, f"{place} {error.cause or ''}".rstrip()[:MAX_CAUSE_LENGTH]
+    return error.error, f"{run.place(frame)}{error.cause or ''}".rstrip()[:MAX_CAUSE_LENGTH]
 
 
 def fail(run: Run, frame: Frame, error: str | None, cause: str | None, alias: str | None = None) -> None:
     """The frame's state has failed: retry it, catch the error, or pass it up. `alias` is explained in `retry.matches`."""
     run.close_task(frame)
+    run.failing(frame, error, cause, alias)
     if frame.children:
         _abort_children(run, frame, frame.last_event, None)
     failed_child: Frame | None = None
@@ -89,7 +87,7 @@ def fail(run: Run, frame: Frame, error: str | None, cause: str | None, alias: st
                 if _caught(run, frame, state.catch, error, cause, alias):
                     return
             except (StatesError, JsonTextError, RecursionError) as other:  # the catcher itself cannot be evaluated
-                error, cause = _explained(frame, other)
+                error, cause = _explained(run, frame, other)
                 alias = None
                 if error == ErrorName.QUERY_EVALUATION_ERROR:
                     _report_evaluation(run, frame, cause, other)

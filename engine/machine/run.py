@@ -29,6 +29,7 @@ from stepwell.engine.machine.commands import (
 )
 from stepwell.engine.machine.decisions import Decision, DecisionKind
 from stepwell.engine.machine.history import ENTERED, EXITED, NO_DATA, TERMINAL, Details, HistoryEvent
+from stepwell.engine.machine.inspection import Inspection
 from stepwell.engine.machine.snapshot import ExecutionState, Frame, Phase, Timer
 from stepwell.engine.query.scope import Heavy, Scope, StatesScope
 from stepwell.engine.query.timestamps import format_timestamp
@@ -50,7 +51,8 @@ class Run:
     """The working state of one transition."""
 
     __slots__ = (
-        "bytes", "commands", "decisions", "ended", "entropy", "events", "heavy", "machine", "now", "started", "state",
+        "bytes", "commands", "decisions", "ended", "entropy", "events", "heavy", "inspection", "machine", "now", "started",
+        "state",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +71,8 @@ class Run:
         self.ended: list[Frame] = []
         """Child frames that came to their end and whose parents do not know it yet."""
         self.bytes = 0
+        self.inspection: Inspection | None = None
+        """What the data flow notes for whoever tests a state; None in an execution."""
 
     # -- history ---------------------------------------------------------------------------------------------------
 
@@ -161,6 +165,16 @@ class Run:
                 return {"Index": at.index, "Value": at.parent.items[at.index]}
             at = at.parent
         return None
+
+    def place(self, frame: Frame) -> str:
+        """Where the frame's state stands in the history: how the cause of an error met in evaluating it begins."""
+        return (
+            f"An error occurred while executing the state '{frame.state}' "
+            f"(entered at the event id #{frame.entered_event}). "
+        )
+
+    def failing(self, frame: Frame, error: str | None, cause: str | None, alias: str | None) -> None:
+        """The frame's state has failed; Retry and Catch are asked next. For whoever tests a state to know of it."""
 
     # -- moving ----------------------------------------------------------------------------------------------------
 

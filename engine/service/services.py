@@ -15,6 +15,7 @@ from stepwell.engine.ports import (
     FunctionStore,
     MachineStore,
     Runtime,
+    TaskPerformer,
 )
 from stepwell.engine.secretbox import SecretBox
 from stepwell.engine.service.activities import Activities
@@ -25,6 +26,7 @@ from stepwell.engine.service.dead_letters import DeadLetters
 from stepwell.engine.service.executions import Executions
 from stepwell.engine.service.functions import Functions
 from stepwell.engine.service.state_machines import StateMachines
+from stepwell.engine.service.state_tests import StateTests
 from stepwell.engine.service.tasks import Tasks
 
 
@@ -40,6 +42,7 @@ class Ports:
     connections: ConnectionStore
     api_keys: ApiKeyStore
     runtime: Runtime
+    performer: TaskPerformer
     clock: Clock
     seeds: SeedSource
     box: SecretBox
@@ -57,6 +60,7 @@ class Services:
     state_machines: StateMachines
     executions: Executions
     tasks: Tasks
+    state_tests: StateTests
     activities: Activities
     dead_letters: DeadLetters
     functions: Functions
@@ -77,6 +81,7 @@ def build_services(ports: Ports, settings: ServiceSettings | None = None) -> Ser
         state_machines=machines,
         executions=executions,
         tasks=Tasks(ports.runtime),
+        state_tests=StateTests(ports.performer, ports.clock, ports.seeds),
         activities=Activities(ports.activities, ports.runtime, ports.clock),
         dead_letters=DeadLetters(ports.dead_letters, executions, ports.clock),
         functions=Functions(ports.functions, ports.clock),

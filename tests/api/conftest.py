@@ -26,6 +26,7 @@ from stepwell.engine.store.memory_registries import (
     MemoryFunctions,
 )
 from tests.support.memory_runtime import MemoryRuntime
+from tests.support.performers import ScriptedPerformer
 from tests.support.served import served
 
 ROLE = "arn:aws:iam::000000000000:role/test"
@@ -57,6 +58,7 @@ class Stack:
     runtime: MemoryRuntime
     database: MemoryDatabase
     clock: MovableClock
+    performer: ScriptedPerformer
     missing: str | None = None
 
     def app(self, settings: ApiSettings | None = None) -> Front:
@@ -70,6 +72,7 @@ class Stack:
 def build_stack() -> Stack:
     database, clock, seeds = MemoryDatabase(), MovableClock(), RandomSeeds()
     runtime = MemoryRuntime(database, clock, seeds)
+    performer = ScriptedPerformer()
 
     async def ready() -> str | None:
         return made.missing
@@ -83,13 +86,14 @@ def build_stack() -> Stack:
         connections=MemoryConnections(database),
         api_keys=MemoryApiKeys(database),
         runtime=runtime,
+        performer=performer,
         clock=clock,
         seeds=seeds,
         box=SecretBox(bytes(32)),
         random_bytes=os.urandom,
         ready=ready,
     )
-    made = Stack(build_services(ports, ServiceSettings()), runtime, database, clock)
+    made = Stack(build_services(ports, ServiceSettings()), runtime, database, clock, performer)
     return made
 
 

@@ -40,8 +40,8 @@ def run_map(run: Run, frame: Frame) -> None:
     limit = integer(run, frame, state.max_concurrency) if state.max_concurrency is not None else 0
     items = items_of(run, frame)
     run.emit_next(frame, "MapStateStarted", {"length": len(items)})
-    _check_tolerance(run, frame, state.tolerated_failure_count, None)
-    _check_tolerance(run, frame, state.tolerated_failure_percentage, 100)
+    tolerance(run, frame, state.tolerated_failure_count)
+    tolerance(run, frame, state.tolerated_failure_percentage, 100)
     frame.phase = Phase.JOIN
     frame.join = Join(total=len(items), limit=min(limit or MAX_INLINE_MAP_CONCURRENCY, MAX_INLINE_MAP_CONCURRENCY))
     frame.children = {}
@@ -63,6 +63,7 @@ def items_of(run: Run, frame: Frame) -> Sequence[Json]:
         value = path_reader(state.items_path)(run.scope(frame, value))
     if not isinstance(value, list):
         path = state.items_path.text if state.items_path is not None else "$"
+        path = path.removeprefix("$") if path.startswith("$$") else path  # so AWS shows a path into the context object
         raise StatesError(ErrorName.RUNTIME, f'Reference path "{path}" must point to array.')
     return value
 
@@ -88,7 +89,7 @@ def start_iterations(run: Run, frame: Frame, previous: int) -> None:
     assert isinstance(state, MapState) and join is not None
     while join.next_index < join.total and join.open < join.limit:
         index = join.next_index
-        item = within_limit(frame, _item(run, frame, index))
+        item = within_limit(frame, item_input(run, frame, index))
         join.next_index += 1
         join.open += 1
         started = run.emit("MapIterationStarted", previous, {"name": state.name, "index": index})
@@ -113,7 +114,7 @@ def _finish(run: Run, frame: Frame) -> None:
     finish_state(run, frame, joined(run, frame), frame.current.next)
 
 
-def _item(run: Run, frame: Frame, index: int) -> Document:
+def item_input(run: Run, frame: Frame, index: int) -> Document:
     """The input of one iteration."""
     state = frame.current
     assert isinstance(state, MapState) and frame.items is not None
@@ -130,9 +131,10 @@ def _item(run: Run, frame: Frame, index: int) -> Document:
     return Document.of(state.item_selector(scope))
 
 
-def _check_tolerance(run: Run, frame: Frame, field: FieldValue | None, most: int | None) -> None:
+def tolerance(run: Run, frame: Frame, field: FieldValue | None, most: int | None = None) -> int | float | None:
+    """The value of a field that says how many failures are tolerated: a count, or with `most` a percentage."""
     if field is None:
-        return
+        return None
     value = field_value(run, frame, field)
     number = None if isinstance(value, bool) else whole_number(value)
     if most is None:
@@ -142,3 +144,4 @@ def _check_tolerance(run: Run, frame: Frame, field: FieldValue | None, most: int
             raise field_error(frame, field, "ToleratedFailureCount cannot be negative.")
     elif not isinstance(number, int | float) or not 0 <= number <= most:
         raise field_error(frame, field, "ToleratedFailurePercentage must be between 0 and 100.")
+    return number
