@@ -15,8 +15,13 @@ import msgspec
 from stepwell.engine import ids
 from stepwell.engine.asl.states import MapState, ParallelState, StateContainer, StateMachine, TaskState
 from stepwell.engine.clock import Entropy
-from stepwell.engine.jsontypes import Document, Json, write_text
-from stepwell.engine.limits import MAX_ASSIGN_BYTES, MAX_HISTORY_EVENTS, MAX_PAYLOAD_BYTES
+from stepwell.engine.jsontypes import Document, Json, write, write_text
+from stepwell.engine.limits import (
+    MAX_ASSIGN_BYTES,
+    MAX_EXECUTION_VARIABLES_BYTES,
+    MAX_HISTORY_EVENTS,
+    MAX_PAYLOAD_BYTES,
+)
 from stepwell.engine.machine.commands import (
     CancelTask,
     CancelTimer,
@@ -220,7 +225,8 @@ class Run:
         details: Details = {"name": state.name}
         if assigned:
             texts = {name: write_text(value) for name, value in assigned.items()}
-            if sum(len(text.encode()) for text in texts.values()) > MAX_ASSIGN_BYTES:
+            size = sum(len(text.encode()) for text in texts.values())
+            if size > MAX_ASSIGN_BYTES or not self._room_for(frame, assigned, size):
                 raise data_limit(state.name)
             details["assignedVariables"] = texts
         id = self.emit(EXITED[state.type], frame.last_event, details, output)
@@ -238,6 +244,23 @@ class Run:
             self.ready(frame)
         else:
             self.finish_frame(frame)
+
+    def _room_for(self, frame: Frame, assigned: dict[str, Json], size: int) -> bool:
+        """Whether the variables of the execution stay within the limit. They are counted anew only when what was assigned since
+        the last count could have led over it."""
+        state = self.state
+        if state.variable_bytes is not None and state.variable_bytes + size <= MAX_EXECUTION_VARIABLES_BYTES:
+            state.variable_bytes += size
+            return True
+        total = size
+        for other in state.frames.values():
+            for name, value in (other.variables or {}).items():
+                if other is not frame or name not in assigned:
+                    total += len(write(value))
+        if total > MAX_EXECUTION_VARIABLES_BYTES:
+            return False
+        state.variable_bytes = total
+        return True
 
     def finish_frame(self, frame: Frame) -> None:
         """The frame has come to its end with `frame.data` as output."""

@@ -208,6 +208,7 @@ class ExecutionState:
     __slots__ = (
         "dirty", "execution_timer", "frames", "info", "input", "map_runs", "next_event", "next_frame", "next_task", "next_timer",
         "ready", "redrive_count", "redriven_at", "removed", "restored", "status", "tasks", "timers", "timers_dirty", "timers_gone",
+        "variable_bytes",
     )  # fmt: skip
 
     def __init__(self, info: ExecutionInfo) -> None:
@@ -232,6 +233,8 @@ class ExecutionState:
         self.removed: list[int] = []
         self.timers_dirty: set[int] = set()
         self.timers_gone: list[int] = []
+        self.variable_bytes: int | None = 0
+        """At least the size of all variables; None: not counted yet."""
 
     @property
     def root(self) -> Frame:
@@ -347,6 +350,7 @@ def restore(
     last = folded.last
     state.status = status
     state.restored = True
+    state.variable_bytes = None
     state.input = payload(1)
     state.next_event, state.next_frame = last.next_event, last.next_frame
     state.next_task, state.next_timer = last.next_task, last.next_timer

@@ -93,6 +93,25 @@ def test_assigned_variables_have_a_limit() -> None:
     assert two.finish is not None and two.finish.error == "States.DataLimitExceeded"
 
 
+@pytest.mark.parametrize("crash", (False, True))
+def test_all_variables_together_have_a_limit(monkeypatch: pytest.MonkeyPatch, crash: bool) -> None:
+    monkeypatch.setattr("stepwell.engine.machine.run.MAX_EXECUTION_VARIABLES_BYTES", 1000)
+    same = [task(Assign={"a.$": "$"}) for _ in range(5)]
+    kept = LocalMachine(machine(*same), world=succeeds("x" * 300), crash_always=crash).run()
+    assert kept.finish is not None and kept.finish.status is Status.SUCCEEDED
+    other = [task(Assign={f"{name}.$": "$"}) for name in "abcd"]
+    full = LocalMachine(machine(*other), world=succeeds("x" * 300), crash_always=crash).run()
+    assert full.finish is not None
+    assert (full.finish.error, full.finish.state) == ("States.DataLimitExceeded", "D")
+
+
+def test_variables_of_branches_that_ended_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepwell.engine.machine.run.MAX_EXECUTION_VARIABLES_BYTES", 1000)
+    definition = machine(parallel(pass_(Assign={"a": "x" * 700})), pass_(Assign={"a": "x" * 700}))
+    done = run(definition)
+    assert done.finish is not None and done.finish.status is Status.SUCCEEDED
+
+
 def test_what_children_hand_on_together_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stepwell.engine.machine.states.parallel.MAX_JOINED_BYTES", 1000)
     long = task(ResultSelector={"text": "x" * 400})
