@@ -16,6 +16,7 @@
     │   ├── InvalidPageTokenError    a position in a listing that this store did not give out for that listing
     │   └── BadBatchError            something in a batch cannot be written as it is
     ├── TargetUnavailableError   whoever carries tasks out is away; the task was not handed over; perform it again later
+    ├── ExpressionsUnavailableError  no process that evaluates heavy expressions can be started; try again later
     └── ServiceError             a use-case refuses a request; `code` is AWS's name for the reason (engine.service)
 
 A foreign exception is converted to one of these once, at the edge where it enters. The message of each is written for the
@@ -79,3 +80,7 @@ class BadBatchError(StoreError):
 
 class TargetUnavailableError(StepwellError):
     """Whoever should carry a task out (a broker, a function host) is away: the task was not handed over. Perform it again later."""
+
+
+class ExpressionsUnavailableError(StepwellError):
+    """An expression that needs a process of its own could not be evaluated, because none can be started. Try again later."""
