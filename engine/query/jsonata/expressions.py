@@ -1,7 +1,7 @@
 """One JSONata expression, compiled: what it reads, and how it is evaluated against a scope.
 
 The library converts nothing it does not need when it gets one document and reads the bindings from that in a prelude, so that
-is what an expression is turned into: `($states := states; $name := v.name; {"r": EXPRESSION})`. The object around the result
+is what an expression is turned into: `($states := states; $name := v.name; {"r":EXPRESSION})`. The object around the result
 tells undefined (`{}`) from null.
 """
 
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import jlens
+import msgspec
 
 from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Document, Json, write_text
@@ -33,6 +34,7 @@ _STATES: Final = {
 _MEMBERS: Final = (*_STATES, "context")
 _UNDEFINED: Final = "{}"
 _RESULT: Final = '{"r":'
+"""What a wrapped source and its result begin with."""
 
 
 def is_jsonata(value: object) -> bool:
@@ -50,25 +52,19 @@ class Jsonata:
     `states` the members of `$states` it reads; `reads_context` tells that it reads `$`, `$$` or a bare name at its top,
     where there is nothing to be read."""
 
-    __slots__ = ("_calls", "_chance", "_prelude", "_wrapped", "field", "reads_context", "source", "states", "variables")
+    __slots__ = ("_query", "called", "field", "reads_context", "source", "states", "variables")
 
     def __init__(self, source: str, field: str) -> None:
         self.source = source
         self.field = field
-        called = set(_CALLED.findall(source))
-        self._calls = tuple(name for name in functions.NAMES if name in called)
-        self._chance = not functions.CHANCE.isdisjoint(called)
+        self.called = frozenset(_CALLED.findall(source))
         reads = _reads(source)
         bindings = reads["bindings"]
         states = bindings.get("states", {})
         self.states = frozenset(_MEMBERS if states is True else (name for name in _MEMBERS if name in states))
         self.variables = frozenset(name for name in bindings if name != "states" and name not in functions.NAMES)
         self.reads_context = "input" in reads
-        prelude = ["$states := states"] if self.states or "states" in bindings else []
-        prelude += [f"${name} := v.{name}" for name in sorted(self.variables)]
-        prelude += [line for name, line in functions.PRELUDE.items() if name in called]
-        self._prelude = "".join(f"{line}; " for line in prelude)
-        self._wrapped = self._wrap(source)
+        self._query = _Query(source, (self,))
 
     def __call__(self, scope: Scope) -> Json:
         """The value for a scope, which must be a `StatesScope`. Raises `StatesError` States.QueryEvaluationError."""
@@ -76,27 +72,44 @@ class Jsonata:
 
     def document(self, scope: Scope) -> Document:
         """The value for a scope, as a document: its text is neither parsed nor written again."""
-        outcome = self._carry_out(scope, self._wrapped)
+        outcome = self._query.carry_out(scope)
         text = outcome.text
         if text is None:
             raise failures.evaluation_threw(self.source, self.field, f"{outcome.code}: {outcome.message}")
         if text == _UNDEFINED:
-            type_of = self._carry_out(scope, self._wrap(f"$type(({self.source}\n))"))
+            type_of = _Query(f"$type(({self.source}\n))", (self,)).carry_out(scope)
             raise failures.evaluation_gave_nothing(self.source, self.field, unsupported=type_of.text != _UNDEFINED)
         return Document.trusted(text[len(_RESULT) : -1].encode())
 
-    def _wrap(self, source: str) -> str:
-        # The line break ends a comment of the expression's. A step from an empty object keeps the scope out of `$`.
-        result = f'{{"r": {source}\n}}'
-        if self.reads_context:
-            result = f"{{}}.{result}"
-        return f"({self._prelude}{result})" if self._prelude else result
+    def __repr__(self) -> str:
+        return f"Jsonata({self.source!r})"
 
-    def _carry_out(self, scope: Scope, wrapped: str) -> Outcome:
+
+class _Query:
+    """A source in its wrapping, which gives it what the expressions in it read, and nothing else."""
+
+    __slots__ = ("_calls", "_chance", "_members", "_variables", "_wrapped")
+
+    def __init__(self, source: str, expressions: tuple[Jsonata, ...]) -> None:
+        called = frozenset[str]().union(*(one.called for one in expressions))
+        self._calls = tuple(name for name in functions.NAMES if name in called)
+        self._chance = not functions.CHANCE.isdisjoint(called)
+        members = frozenset[str]().union(*(one.states for one in expressions))
+        self._members = tuple(name for name in _MEMBERS if name in members)
+        self._variables = sorted(frozenset[str]().union(*(one.variables for one in expressions)))
+        prelude = ["$states := states", *(f"${name} := v.{name}" for name in self._variables)]
+        prelude += [line for name, line in functions.PRELUDE.items() if name in called]
+        # The line break ends a comment of the expression's. A step from an empty object keeps the scope out of `$`.
+        result = f"{_RESULT}{source}\n}}"
+        if any(one.reads_context for one in expressions):
+            result = f"{{}}.{result}"
+        self._wrapped = f"({'; '.join((*prelude, result))})"
+
+    def carry_out(self, scope: Scope) -> Outcome:
         assert isinstance(scope, StatesScope)
         evaluation = Evaluation(
-            wrapped,
-            self._scope_document(scope),
+            self._wrapped,
+            self._document(scope),
             scope.now,
             int.from_bytes(scope.entropy.bytes16()) if self._chance else 0,
             self._calls,
@@ -108,22 +121,49 @@ class Jsonata:
             raise OverBudgetError(evaluation)
         return scope.heavy(evaluation)
 
-    def _scope_document(self, scope: StatesScope) -> str:
-        """What the prelude reads, and nothing that the expression does not."""
-        members = [
-            f'"{name}":{document.text.decode()}'
-            for name, attribute in _STATES.items()
-            if name in self.states and (document := cast("Document | None", getattr(scope, attribute))) is not None
-        ]
-        if "context" in self.states:
-            members.append(f'"context":{write_text(scope.context)}')
+    def _document(self, scope: StatesScope) -> str:
+        members = []
+        for name in self._members:
+            if name == "context":
+                members.append(f'"context":{write_text(scope.context)}')
+                continue
+            document: Document | None = getattr(scope, _STATES[name])
+            if document is not None:
+                members.append(f'"{name}":{document.text.decode()}')
         variables = [
-            f'"{name}":{write_text(scope.variables[name])}' for name in self.variables if name in scope.variables
+            f'"{name}":{write_text(scope.variables[name])}' for name in self._variables if name in scope.variables
         ]
         return f'{{"states":{{{",".join(members)}}},"v":{{{",".join(variables)}}}}}'
 
-    def __repr__(self) -> str:
-        return f"Jsonata({self.source!r})"
+
+class Together:
+    """Expressions that are evaluated at once: what they read is handed over a single time."""
+
+    __slots__ = ("_expressions", "_query")
+
+    def __init__(self, expressions: tuple[Jsonata, ...]) -> None:
+        self._expressions = expressions
+        # Parentheses keep a variable that one expression sets from the others.
+        sources = [f"({one.source}\n)" if ":=" in one.source else one.source for one in expressions]
+        members = "\n,".join(f'"{index}": {source}' for index, source in enumerate(sources))
+        self._query = _Query(f"{{{members}\n}}", expressions)
+
+    def texts(self, scope: Scope) -> list[bytes]:
+        """The JSON texts of the values. Raises as the first expression that fails does when it is evaluated by itself."""
+        if len(self._expressions) > 1:
+            outcome = self._query.carry_out(scope)
+            if outcome.text is not None:
+                found = _values_of(outcome.text)
+                if len(found) == len(self._expressions):
+                    return [bytes(found[str(index)]) for index in range(len(found))]
+        return [one.document(scope).text for one in self._expressions]
+
+
+_decoder: Final = msgspec.json.Decoder(dict[str, dict[str, msgspec.Raw]])
+
+
+def _values_of(text: str) -> dict[str, msgspec.Raw]:
+    return _decoder.decode(text).get("r", {})
 
 
 def compile_jsonata(text: str, field: str) -> Jsonata:
