@@ -49,7 +49,6 @@ from stepwell.engine.targets.celery import CeleryTarget
 from stepwell.engine.targets.celery_results import ResultsConsumer
 from stepwell.engine.targets.functions import FunctionTarget, function_pool
 from stepwell.engine.targets.http import HttpSettings, http_target
-from stepwell.engine.targets.once import OncePerformer
 from stepwell.engine.targets.registry import TargetRegistry
 from stepwell.engine.targets.services import ServiceTarget
 
@@ -165,7 +164,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
             connections=PostgresConnections(pool),
             api_keys=PostgresApiKeys(pool),
             runtime=requests,
-            performer=OncePerformer(targets),
+            performer=requests,
             clock=clock,
             seeds=seeds,
             box=box,

@@ -32,6 +32,7 @@ from stepwell.engine.runtime.executor import Effects, Executor
 from stepwell.engine.runtime.hot import Hot, Work
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.runtime.leases import Leases
+from stepwell.engine.runtime.once import OnceTasks
 from stepwell.engine.runtime.timers import Timers
 from stepwell.engine.telemetry import Counts, NoMetrics
 
@@ -98,6 +99,7 @@ class Engine(Effects):
             store, self.committer, self.identity, self.machine, clock, seeds, self, region=options.region,
             metrics=metrics,
         )  # fmt: skip
+        self.once = OnceTasks(targets)
         self.dispatcher = Dispatcher(store, self.executor, targets, self._may_act, clock.now_ms, metrics)
         self.timers = Timers(store, clock, lambda: self.executor.owned, self._fire, metrics)
         self.leases = Leases(

@@ -102,7 +102,37 @@ class AskReport(msgspec.Struct, tag="report", array_like=True, frozen=True):
     outcome: Outcome
 
 
-Ask: TypeAlias = AskStart | AskWait | AskStop | AskRedrive | AskOutcome | AskHeartbeat | AskClaim | AskReport
+class AskPerform(msgspec.Struct, tag="perform", array_like=True, frozen=True):
+    """Have the task of a tested state carried out (`ports.TaskPerformer`)."""
+
+    execution: bytes
+    arn: str
+    machine_name: str
+    task: int
+    state: str
+    resource: str
+    payload: bytes
+    idempotency_key: str
+    step_id: str
+    claim_key: str
+    timeout_seconds: int | None
+    heartbeat_seconds: int | None
+    reveal: bool
+
+
+class Performed(msgspec.Struct, array_like=True, frozen=True):
+    """What came of such a task (`output` None: an error), and what an HTTP Task sent and got."""
+
+    output: bytes | None
+    error: str | None = None
+    cause: str | None = None
+    request: dict[str, str] | None = None
+    response: dict[str, str] | None = None
+
+
+Ask: TypeAlias = (
+    AskStart | AskWait | AskStop | AskRedrive | AskOutcome | AskHeartbeat | AskClaim | AskReport | AskPerform
+)
 
 
 class Question(msgspec.Struct, tag="question", array_like=True, frozen=True):
@@ -115,7 +145,7 @@ class Question(msgspec.Struct, tag="question", array_like=True, frozen=True):
 class Answer(msgspec.Struct, tag="answer", array_like=True, frozen=True):
     """The answer: `outcome` is a member of the enum the port's method answers with; `not_owner` sends the caller on.
 
-    `at` is a moment (start, stop or redrive date); `name` and `arn` name a started execution.
+    `at` is a moment (start, stop or redrive date); `name` and `arn` name a started execution; `data` is a `Performed`.
     """
 
     id: int
@@ -126,6 +156,7 @@ class Answer(msgspec.Struct, tag="answer", array_like=True, frozen=True):
     arn: str = ""
     not_owner: bool = False
     unavailable: bool = False
+    data: bytes = b""
 
 
 PeerMessage: TypeAlias = PeerChallenge | PeerHello | PeerWelcome | Question | Answer

@@ -16,9 +16,10 @@ import msgspec
 
 from stepwell.engine import ids
 from stepwell.engine.clock import Clock, Entropy, SeedSource
-from stepwell.engine.errors import NotOwnerError, StoreUnavailableError
+from stepwell.engine.errors import NotOwnerError, StoreUnavailableError, TargetUnavailableError
 from stepwell.engine.ids import ExecutionId, TaskToken, shard_of
 from stepwell.engine.jsontypes import Document
+from stepwell.engine.limits import TEST_STATE_SECONDS
 from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.snapshot import ExecutionInfo, Frame
@@ -34,16 +35,19 @@ from stepwell.engine.ports import (
     StartRequest,
     StoredExecution,
     TaskAnswer,
+    TaskRequest,
     Waited,
 )
 from stepwell.engine.runtime.engine import Engine
 from stepwell.engine.runtime.hot import History, Hot
+from stepwell.engine.runtime.once import ask_of, outcome_of, reported_event
 from stepwell.engine.runtime.peer_messages import (
     Answer,
     Ask,
     AskClaim,
     AskHeartbeat,
     AskOutcome,
+    AskPerform,
     AskRedrive,
     AskReport,
     AskStart,
@@ -156,6 +160,9 @@ class Requests:
                 return Answer(number, "GRANTED" if granted.granted else "REFUSED", reason=granted.reason)
             case AskReport():
                 return Answer(number, await self._report_here(ask.outcome))
+            case AskPerform():
+                self._must_own(ExecutionId(ask.execution))
+                return await self._engine.once.answer(ask, number)
             case _:
                 assert_never(ask)
 
@@ -475,6 +482,9 @@ class Requests:
         return ClaimAnswer(granted, None if granted else "The task is closed, or another worker runs it.")
 
     async def _claim_here(self, claim: Claim) -> ClaimAnswer:
+        tested = self._engine.once.claim(claim)
+        if tested is not None:
+            return tested
         id = ExecutionId(bytes.fromhex(claim.execution))
         self._must_own(id)
         hot, frame, _ = await self._open_task(id, claim.task)
@@ -503,9 +513,12 @@ class Requests:
             return TaskAnswer.TIMED_OUT
         if ids.claim_key(secret) != outcome.key:
             return TaskAnswer.INVALID
-        return await self._store.post_outcome(id, outcome.task, secret, _reported_event(outcome))
+        return await self._store.post_outcome(id, outcome.task, secret, reported_event(outcome))
 
     async def _report_here(self, outcome: Outcome) -> TaskAnswer:
+        tested = self._engine.once.report(outcome)
+        if tested is not None:
+            return tested
         id = ExecutionId(bytes.fromhex(outcome.execution))
         self._must_own(id)
         _, frame, _ = await self._open_task(id, outcome.task)
@@ -513,12 +526,25 @@ class Requests:
             return TaskAnswer.TIMED_OUT
         if ids.claim_key(frame.task.secret) != outcome.key:
             return TaskAnswer.INVALID
-        changed = await self._executor.ask(id, _reported_event(outcome))
+        changed = await self._executor.ask(id, reported_event(outcome))
         return TaskAnswer.ACCEPTED if changed else TaskAnswer.TIMED_OUT
 
     async def report_worker(self, report: WorkerReport) -> None:
         """See `ports.Runtime.report_worker`."""
         await self._store.report_worker(report, WORKER_LEASE_SECONDS)
+
+    async def perform_once(self, request: TaskRequest) -> events.TaskSucceeded | events.TaskFailed:
+        """See `ports.TaskPerformer`."""
+        id = request.execution
+        if self._here(id):
+            return await self._engine.once.perform(request)
+        try:
+            answer = await self._ask(id, ask_of(request), TEST_STATE_SECONDS + ASK_SECONDS)
+        except StoreUnavailableError as error:
+            raise TargetUnavailableError(str(error)) from None
+        if answer is None:
+            raise TargetUnavailableError("No engine node that could perform the task can be reached.")
+        return outcome_of(answer, request)
 
 
 def _new_execution(ask: AskStart, now: int) -> NewExecution:
@@ -532,12 +558,6 @@ def _outcome_event(ask: AskOutcome) -> events.TaskSucceeded | events.TaskFailed:
     if ask.output is not None:
         return events.TaskSucceeded(ask.task, msgspec.Raw(ask.output))
     return events.TaskFailed(ask.task, ask.error, ask.cause)
-
-
-def _reported_event(outcome: Outcome) -> events.TaskSucceeded | events.TaskFailed:
-    if outcome.output is not msgspec.UNSET:
-        return events.TaskSucceeded(outcome.task, outcome.output)
-    return events.TaskFailed(outcome.task, outcome.error, outcome.cause)
 
 
 def _alive(beat: TaskAnswer) -> ClaimAnswer:

@@ -33,6 +33,7 @@ from stepwell.engine.targets.connections import Connections, FindConnection, Ope
 from stepwell.engine.targets.egress import EgressPolicy
 from stepwell.engine.targets.guarded import Answer, Call, GuardedSession, shown
 from stepwell.engine.targets.http_request import NOTHING, build_call, direct_call, read_parameters
+from stepwell.engine.targets.http_trace import blotted, trace_request, trace_response
 
 STATUS_ERROR: Final = "States.Http.StatusCode."
 """Followed by the status: the error of an answer that is not 2xx."""
@@ -134,7 +135,9 @@ class HttpTarget:
 
     async def _direct(self, request: TaskRequest) -> Json:
         call = direct_call(request.resource.name, request.payload.text, _own_headers(request))
+        trace_request(request.trace, call)
         answer = await self._session.fetch(call, timeout_seconds=None)
+        trace_response(request.trace, call, answer, _status_text(answer), _NO_SECRETS)
         if not 200 <= answer.status < 300:
             raise _status_error(call, answer, _NO_SECRETS)
         return _body(answer)
@@ -145,13 +148,17 @@ class HttpTarget:
         opened: Opened | None = None
         if parameters.connection is not None:
             opened = await self._connections.open(parameters.connection)
-        call = build_call(parameters, opened.additions if opened else NOTHING, defaults)
+        additions = opened.additions if opened else NOTHING
+        call = build_call(parameters, additions, defaults)
+        if (trace := request.trace) is not None:
+            trace_request(trace, call if trace.reveal else build_call(parameters, blotted(additions), defaults))
         answer = await self._session.fetch(call, timeout_seconds=None)
         if answer.status == HTTPStatus.UNAUTHORIZED and parameters.connection is not None and opened and opened.token:
             opened = await self._connections.open(parameters.connection, refused=opened.token)
             call = build_call(parameters, opened.additions, defaults)
             answer = await self._session.fetch(call, timeout_seconds=None)
         redactor = opened.redactor if opened else _NO_SECRETS
+        trace_response(request.trace, call, answer, _status_text(answer), redactor)
         if not 200 <= answer.status < 300:
             raise _status_error(call, answer, redactor)
         output: dict[str, Json] = {

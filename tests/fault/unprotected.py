@@ -208,7 +208,7 @@ def whose_outcome() -> None:
         hot = await self._executor.read(id)
         assert hot is not None
         outcome = msgspec.structs.replace(outcome, task=next(iter(hot.state.tasks), outcome.task))
-        changed = await self._executor.ask(id, requests._reported_event(outcome))
+        changed = await self._executor.ask(id, requests.reported_event(outcome))
         return TaskAnswer.ACCEPTED if changed else TaskAnswer.TIMED_OUT
 
     patch(requests.Requests, "report_outcome", take)
