@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from stepwell import __version__
 from stepwell.api.failures import refusal_of
 from stepwell.api.http import Reply
-from stepwell.api.rest import activities, dead_letters, executions, problems, registry, state_machines
+from stepwell.api.rest import activities, dead_letters, executions, problems, registry, state_machines, state_tests
 from stepwell.api.rest.common import admitted
 from stepwell.api.rest.documentation import DOCUMENT, PAGE, add_documentation
 from stepwell.api.rest.openapi import DESCRIPTION, document
@@ -37,6 +37,7 @@ def create_rest(services: Services, metrics: Metrics) -> RestApplication:
     """The REST app over these use-cases."""
     app = RestApplication(title="Stepwell", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.include_router(state_machines.routes(services))
+    app.include_router(state_tests.routes(services))
     app.include_router(executions.routes(services))
     app.include_router(dead_letters.routes(services))
     app.include_router(activities.routes(services))

@@ -9,6 +9,8 @@ import msgspec
 
 from stepwell.engine.jsontypes import fault_of
 from stepwell.engine.service import refusals
+from stepwell.engine.service.mock_shapes import FieldValidation
+from stepwell.engine.service.state_tests import InspectionLevel
 
 T = TypeVar("T")
 
@@ -44,6 +46,48 @@ class ValidateBody(Body, frozen=True):
 
     definition: msgspec.Raw
     type: str = "STANDARD"
+
+
+class MockErrorBody(Body, frozen=True):
+    """The error a state's work ends with."""
+
+    error: str
+    cause: str | None = None
+
+
+class MockBody(Body, frozen=True):
+    """What stands for the work of a Task, Map or Parallel: a `result`, or an error. Results of AWS services are held to their
+    API: STRICT (the default), PRESENT (only what is there) or NONE."""
+
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error_output: MockErrorBody | None = None
+    field_validation_mode: FieldValidation = FieldValidation.STRICT
+
+
+class StateConfigurationBody(Body, frozen=True):
+    """What happened before: retries made, iterations failed, what an ItemReader read (a string: as it was found)."""
+
+    retrier_retry_count: int | None = None
+    error_caused_by_state: str | None = None
+    map_iteration_failure_count: int | None = None
+    map_item_reader_data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class TestStateBody(Body, frozen=True):
+    """One state to test: `definition` is the state, or a whole state machine of which `stateName` names one."""
+
+    __test__ = False
+
+    definition: msgspec.Raw
+    state_name: str | None = None
+    role_arn: str | None = None
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    inspection_level: InspectionLevel = InspectionLevel.DEBUG
+    reveal_secrets: bool = False
+    variables: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    context: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    mock: MockBody | None = None
+    state_configuration: StateConfigurationBody | None = None
 
 
 class StopBody(Body, frozen=True):

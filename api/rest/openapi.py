@@ -26,6 +26,7 @@ _BODIES: Final = (
     bodies.StartBody,
     bodies.MachineBody,
     bodies.ValidateBody,
+    bodies.TestStateBody,
     bodies.StopBody,
     bodies.RedriveBody,
     bodies.TaskSuccessBody,
@@ -89,6 +90,19 @@ _VIEWS: Final[dict[str, Schema]] = {
         "valid diagnostics",
         valid={"type": "boolean"},
         diagnostics={"type": "array", "items": {"$ref": "#/components/schemas/Diagnostic"}},
+    ),
+    "StateTest": _object(
+        "status",
+        status={"type": "string", "enum": ["SUCCEEDED", "FAILED", "RETRIABLE", "CAUGHT_ERROR"]},
+        output=_ANY,
+        error=_TEXT,
+        cause=_TEXT,
+        nextState=_says(_TEXT, "Where the state leads."),
+        inspectionData=_says(
+            {"type": "object", "additionalProperties": True},
+            "The value at each arrow of the data flow (`input`, `afterInputPath`, `afterParameters`, `afterArguments`, `result`,"
+            " `afterResultSelector`, `afterResultPath`, ...), `variables`, `errorDetails`; with TRACE `request` and `response`.",
+        ),
     ),
     "Execution": _object(
         "id arn name stateMachine status startedAt",

@@ -21,6 +21,7 @@ from stepwell.engine.ports import (
 )
 from stepwell.engine.service.redriving import Redrivability
 from stepwell.engine.service.state_machines import DEFAULT_LOGGING, DEFAULT_TRACING, config_of
+from stepwell.engine.service.state_tests import InspectionLevel, StateTestResult
 
 View: TypeAlias = dict[str, Any]
 
@@ -45,6 +46,21 @@ def raw(document: Document | None) -> msgspec.Raw | None:
 
 def _present(view: View) -> View:
     return {name: value for name, value in view.items() if value is not None}
+
+
+def state_test(result: StateTestResult) -> View:
+    """What came of testing a state."""
+    outcome = result.outcome
+    view: View = {
+        "status": outcome.status.value,
+        "output": raw(outcome.output),
+        "error": outcome.error,
+        "cause": outcome.cause,
+        "nextState": outcome.next,
+    }
+    if result.level is not InspectionLevel.INFO:
+        view["inspectionData"] = {arrow.value: raw(value) for arrow, value in outcome.values.items()} | result.facts()
+    return _present(view)
 
 
 def started(answer: StartAnswer, machine: str, trace: str | None) -> View:

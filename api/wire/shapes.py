@@ -150,34 +150,17 @@ def state_test(result: StateTestResult) -> Answer:
     """TestState. What is inspected is spelt for people to read: with spaces, on one line."""
     outcome = result.outcome
     answer: Answer = {"status": outcome.status.value}
-    answer |= _present(
-        output=None if outcome.output is None else outcome.output.text.decode(),
-        error=outcome.error,
-        cause=outcome.cause,
-        nextState=outcome.next,
-    )
+    if outcome.output is not None:
+        answer["output"] = outcome.output.text.decode()
+    members = {"error": outcome.error, "cause": outcome.cause, "nextState": outcome.next}
+    answer |= {name: value for name, value in members.items() if value is not None}
     if result.level is InspectionLevel.INFO:
         return answer
-    errors = _present(
-        catchIndex=outcome.catch_index,
-        retryIndex=outcome.retry_index,
-        retryBackoffIntervalSeconds=outcome.backoff_seconds,
-    )
-    trace = result.trace if result.level is InspectionLevel.TRACE else None
-    answer["inspectionData"] = {arrow.value: spaced(value.text) for arrow, value in outcome.values.items()} | _present(
-        maxConcurrency=outcome.max_concurrency,
-        toleratedFailureCount=outcome.tolerated_count,
-        toleratedFailurePercentage=outcome.tolerated_percentage,
-        variables=spaced(write(outcome.variables)) if outcome.variables else None,
-        errorDetails=errors or None,
-        request=trace and trace.request,
-        response=trace and trace.response,
-    )
+    facts = result.facts()
+    if "variables" in facts:
+        facts["variables"] = spaced(write(facts["variables"]))
+    answer["inspectionData"] = {arrow.value: spaced(value.text) for arrow, value in outcome.values.items()} | facts
     return answer
-
-
-def _present(**members: Any) -> Answer:
-    return {name: value for name, value in members.items() if value is not None}
 
 
 def activity(record: ActivityRecord) -> Answer:

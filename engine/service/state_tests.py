@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from stepwell.engine import ids
 from stepwell.engine.asl.diagnostics import DefinitionError
@@ -86,6 +86,26 @@ class StateTestResult:
     outcome: Outcome
     level: InspectionLevel
     trace: HttpTrace | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What inspection tells beside the values at the arrows, by the API's names; what there is none of is left out."""
+        outcome = self.outcome
+        errors = {
+            "catchIndex": outcome.catch_index,
+            "retryIndex": outcome.retry_index,
+            "retryBackoffIntervalSeconds": outcome.backoff_seconds,
+        }
+        trace = self.trace if self.level is InspectionLevel.TRACE else None
+        facts = {
+            "maxConcurrency": outcome.max_concurrency,
+            "toleratedFailureCount": outcome.tolerated_count,
+            "toleratedFailurePercentage": outcome.tolerated_percentage,
+            "variables": outcome.variables or None,
+            "errorDetails": {name: value for name, value in errors.items() if value is not None} or None,
+            "request": trace and trace.request,
+            "response": trace and trace.response,
+        }
+        return {name: value for name, value in facts.items() if value is not None}
 
 
 class StateTests:

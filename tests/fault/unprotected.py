@@ -201,14 +201,14 @@ def whose_outcome() -> None:
     from stepwell.engine.ids import ExecutionId
     from stepwell.engine.messages import Outcome
     from stepwell.engine.ports import TaskAnswer
-    from stepwell.engine.runtime import requests
+    from stepwell.engine.runtime import once, requests
 
     async def take(self: requests.Requests, outcome: Outcome) -> TaskAnswer:
         id = ExecutionId(bytes.fromhex(outcome.execution))
         hot = await self._executor.read(id)
         assert hot is not None
         outcome = msgspec.structs.replace(outcome, task=next(iter(hot.state.tasks), outcome.task))
-        changed = await self._executor.ask(id, requests.reported_event(outcome))
+        changed = await self._executor.ask(id, once.reported_event(outcome))
         return TaskAnswer.ACCEPTED if changed else TaskAnswer.TIMED_OUT
 
     patch(requests.Requests, "report_outcome", take)
