@@ -6,6 +6,8 @@ run again when it was entered and not left; retry counts and time-outs begin ane
 
 from __future__ import annotations
 
+from functools import partial
+
 from stepwell.engine.asl.states import MapState, StateType
 from stepwell.engine.machine.commands import RedriveMapRun, Status, TimerKind
 from stepwell.engine.machine.failure import forget_children, guarded
@@ -25,10 +27,15 @@ def redrive(run: Run) -> None:
     if run.machine.timeout_seconds is not None:
         due = run.now + 1000 * run.machine.timeout_seconds
         state.execution_timer = run.start_timer(None, TimerKind.EXECUTION_TIMEOUT, due)
-    _resume(run, state.root, id)
+    maps: list[Frame] = []
+    _resume(run, state.root, id, maps)
+    # Only when everything goes on again: an item that cannot be read fails its Map, and what is beside that with it.
+    for frame in maps:
+        if state.status is Status.RUNNING and state.frames.get(frame.id) is frame and frame.phase is Phase.JOIN:
+            guarded(run, frame, partial(start_iterations, run, frame, id))
 
 
-def _resume(run: Run, frame: Frame, redriven: int) -> None:
+def _resume(run: Run, frame: Frame, redriven: int, maps: list[Frame]) -> None:
     frame.retries = None
     run.touch(frame)
     if frame.map_run is not None and not frame.map_run.renew and frame.phase is Phase.FAILED:
@@ -37,7 +44,7 @@ def _resume(run: Run, frame: Frame, redriven: int) -> None:
     frame.map_run = None
     if frame.join is not None:
         if frame.join.done < frame.join.total:
-            _resume_children(run, frame, redriven)
+            _resume_children(run, frame, redriven, maps)
             return
         forget_children(run, frame)  # all ended well, and yet it failed: what they handed on was too much
     frame.attempts += 1
@@ -56,8 +63,8 @@ def _resume_map_run(run: Run, frame: Frame, open: OpenMapRun, redriven: int) -> 
     run.commands.append(RedriveMapRun(open.number, open.id, open.redrives))
 
 
-def _resume_children(run: Run, frame: Frame, redriven: int) -> None:
-    """Go on with what is left of a Parallel or Map: children that had not ended well, iterations that had not begun."""
+def _resume_children(run: Run, frame: Frame, redriven: int, maps: list[Frame]) -> None:
+    """Go on with the children of a Parallel or Map that had not ended well; `maps` gathers those with iterations to begin."""
     join, children = frame.join, frame.children
     assert join is not None and children is not None
     frame.phase = Phase.JOIN
@@ -65,6 +72,6 @@ def _resume_children(run: Run, frame: Frame, redriven: int) -> None:
     for _, child in sorted(children.items()):
         if child.phase is not Phase.DONE:
             join.open += 1
-            _resume(run, child, redriven)
+            _resume(run, child, redriven, maps)
     if isinstance(frame.current, MapState):
-        guarded(run, frame, lambda: start_iterations(run, frame, redriven))
+        maps.append(frame)

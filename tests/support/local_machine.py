@@ -93,7 +93,9 @@ class LocalMachine:
         info: ExecutionInfo | None = None,
         slice: Slice = DEFAULT_SLICE,
         crash_always: bool = False,
+        full_every: int = 0,
     ) -> None:
+        """With `crash_always` the state is read back after each commit; each `full_every`th commit writes the whole position."""
         self.machine = definition if isinstance(definition, StateMachine) else parse_definition(definition)
         self.info = info or info_of()
         self.state = ExecutionState(self.info)
@@ -102,6 +104,7 @@ class LocalMachine:
         self.slice = slice
         self.commit_steps = True
         self.crash_always = crash_always
+        self.full_every = full_every
         self.seen: list[HistoryEvent] = []
         self.chunks: list[bytes] = []
         self.applied: list[chunks.AppliedEvent] = []
@@ -117,6 +120,8 @@ class LocalMachine:
         self.coming: deque[Event] = deque()
         self.commands: list[list[Command]] = []
         self._written = self._applied_written = 0
+        self._stored: dict[int, HistoryEvent] = {}
+        self._read = self._last_full = 0
         self._due: list[tuple[int, int]] = []
         self._input = input
 
@@ -183,8 +188,9 @@ class LocalMachine:
     def commit(self, *, full: bool = False) -> None:
         """Write what the steps since the last commit have brought about; `full` writes the whole position."""
         delta = take_delta(self.state)
-        if full:
+        if full or (self.full_every and len(self.chunks) % self.full_every == self.full_every - 1):
             delta = full_delta(self.state)
+            self._last_full = len(self.chunks)
         fresh, applied = self.seen[self._written :], self.applied[self._applied_written :]
         self.chunks.append(chunks.encode(chunks.Chunk(self._written + 1, fresh, delta, applied)))
         self._written, self._applied_written = len(self.seen), len(self.applied)
@@ -240,8 +246,12 @@ class LocalMachine:
 
     def crash(self) -> None:
         """Forget the state and read it back from what was written."""
-        read = [chunks.decode(data) for data in self.chunks]
-        stored = {chunk.first_event + offset: event for chunk in read for offset, event in enumerate(chunk.events)}
+        for data in self.chunks[self._read :]:
+            chunk = chunks.decode(data)
+            self._stored.update(enumerate(chunk.events, chunk.first_event))
+        self._read = len(self.chunks)
+        stored = self._stored
+        read = [chunks.decode(data) for data in self.chunks[self._last_full :]]
 
         def payload(id: int) -> Document:
             text = stored[id].payload

@@ -170,3 +170,25 @@ def test_an_execution_may_be_redriven_after_any_unsuccessful_end() -> None:
         {"redriveCount": count} for count in (1, 2, 3)
     ]
     assert len({finish.status for finish in run.finishes}) == 4
+
+
+def test_nothing_goes_on_where_a_map_cannot_begin_its_iterations_again() -> None:
+    """Its items cannot be read now either: the execution has failed before what stands beside the Map has gone on."""
+    states = parallel(map_(pass_(), ItemSelector={"v.$": "$.absent"}), pass_())
+    run = LocalMachine(machine(states), '{"items": [1]}').run()
+    assert run.finish is not None and run.finish.status is Status.FAILED
+    run.redrive()
+    assert run.types[-2:] == ["ExecutionRedriven", "ExecutionFailed"]
+    assert not run.state.ready
+
+
+def test_a_map_that_fails_beginning_again_takes_what_stands_beside_it_with_it() -> None:
+    """The same with an error that is retried: the branches of the Parallel are gone, and none of them goes on."""
+    large = {"v.$": "$$.Execution.Input.large", "w.$": "$$.Execution.Input.large"}
+    retry = [{"ErrorEquals": ["States.DataLimitExceeded"], "MaxAttempts": 1}]
+    states = parallel(map_(pass_(), ItemSelector=large), task(), Retry=retry)
+    run = LocalMachine(machine(states), '{"items": [1], "large": "' + "x" * 200_000 + '"}').run()
+    assert run.finish is not None and run.finish.error == "States.DataLimitExceeded"
+    run.redrive()
+    assert run.types[-1] == "MapStateAborted"
+    assert not run.tasks and len(run.timers) == 1 and list(run.state.frames) == [0]

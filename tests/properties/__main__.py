@@ -1,0 +1,39 @@
+"""`python -m tests.properties`: counts what the 10,000 examples of the property tests are, as tables of Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+
+from tests.properties.census import Census, tables
+from tests.properties.examples import EXAMPLES, PARTS, each_example
+
+TABLES = (
+    "states", "states of a machine", "depth of a machine", "bytes of a definition", "end", "events of a history", "commits",
+    "what happened", "timers that fired", "turning points", "fields", "events",
+)  # fmt: skip
+
+
+def count(part: int) -> Census:
+    census = Census()
+    each_example(lambda played, chance: census.take(played), EXAMPLES // PARTS, part)
+    return census
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.properties", description=__doc__)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--parts", type=int, default=PARTS, help=f"how many of the {PARTS} parts to count")
+    options = parser.parse_args()
+    whole = Census()
+    with multiprocessing.Pool(options.processes) as pool:
+        for census in pool.imap_unordered(count, range(options.parts)):
+            whole.add(census)
+    print(f"{whole.examples:,} executions\n")  # noqa: T201
+    print("\n".join(tables(whole, TABLES)))  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""What happens to an execution: outcomes of its tasks, timers early and late, heartbeats missed, stops, redrives, and events that
+come twice or too late. Each is drawn among what may happen at that moment."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from stepwell.engine.asl.resources import IntegrationPattern, Resource
+from stepwell.engine.jsontypes import Json
+from stepwell.engine.machine import events
+from stepwell.engine.machine.events import Event
+from tests.properties.chance import Chance
+from tests.support.local_machine import START, LocalMachine, raw
+
+
+class Happening(NamedTuple):
+    """An event and when it comes, in milliseconds since the epoch."""
+
+    now: int
+    event: Event
+
+    def __str__(self) -> str:
+        return f"+{self.now - START} {msgspec.json.encode(self.event).decode()[:200]}"
+
+
+RESULTS: tuple[Json, ...] = (
+    {"n": 5, "got": {"er": 1}},
+    ["not", "an", "object"],
+    "text",
+    None,
+    {"items": [1, 2, 3]},
+)
+TOO_LARGE = raw("x" * 262_200)
+FAILURES: dict[str | None, int] = {
+    "Busy": 30, "Broken": 30, "States.Timeout": 8, "States.TaskFailed": 8, "Unheard.Of": 8, "States.Runtime": 2,
+    "States.DataLimitExceeded": 3, "States.Permissions": 3, None: 4,
+}  # fmt: skip
+
+
+def next_happening(chance: Chance, machine: LocalMachine) -> Happening:
+    """What happens next to an execution."""
+    if machine.finish is not None:
+        return _afterwards(chance, machine)
+    kinds = {"timer": 30, "stale": 8, "stop": 2, "poison": 1, "nothing": 3}
+    if machine.tasks:
+        kinds["answer"] = 65
+    if not machine.timers:
+        del kinds["timer"]
+    match chance.weighted(kinds):
+        case "answer":
+            task = chance.pick(sorted(machine.tasks))
+            return Happening(_soon(chance, machine), _answer(chance, task, machine.tasks[task].resource))
+        case "timer":
+            return _timer(chance, machine)
+        case "stale":
+            return Happening(machine.now, _stale(chance, machine))
+        case "stop":
+            return Happening(_soon(chance, machine), events.StopRequested("Stopped", chance.pick(("by hand", None))))
+        case "poison":
+            return Happening(machine.now, events.Poisoned("cannot be written"))
+        case _:
+            return Happening(_soon(chance, machine), events.Continued())
+
+
+def _soon(chance: Chance, machine: LocalMachine) -> int:
+    """Now, a little later, or so late that timers are overdue."""
+    return machine.now + chance.pick((0, 0, 0, 1, 250, 700, 1500))
+
+
+def _answer(chance: Chance, task: int, resource: Resource) -> Event:
+    kinds = {"succeeds": 60, "fails": 20, "starts": 6, "silent": 2, "stage": 5, "large": 1}
+    if resource.pattern is not IntegrationPattern.REQUEST_RESPONSE:
+        kinds["submitted"] = 12
+    match chance.weighted(kinds):
+        case "succeeds":
+            return events.TaskSucceeded(task, raw(chance.pick(RESULTS)))
+        case "fails":
+            return events.TaskFailed(task, chance.weighted(FAILURES), chance.pick(("a cause", None)))
+        case "starts":
+            return events.TaskStarted(task, chance.pick(("worker-1", None)))
+        case "submitted":
+            return events.TaskSubmitted(task, raw({"id": 1}))
+        case "silent":
+            return events.HeartbeatMissed(task)
+        case "stage":
+            return events.TaskFailed(task, "Never", None, chance.pick(("schedule", "start", "submit")))
+        case _:
+            return events.TaskSucceeded(task, TOO_LARGE)
+
+
+def _timer(chance: Chance, machine: LocalMachine) -> Happening:
+    """The timer that is due first fires, or, because all are late, another one."""
+    due, timer = min((due, timer) for timer, due in machine.timers.items())
+    if chance.often(15):
+        timer = chance.pick(sorted(machine.timers))
+        due = machine.timers[timer]
+    late = chance.pick((0, 0, 3, 900))
+    return Happening(max(machine.now, due) + late, events.TimerFired(timer))
+
+
+def _stale(chance: Chance, machine: LocalMachine) -> Event:
+    """What concerns a task or timer of any number: closed, taken back, not there yet, never there; or the execution at a
+    moment when it means nothing."""
+    task = chance.whole(0, machine.state.next_task)
+    timer = chance.whole(0, machine.state.next_timer)
+    if task in machine.tasks or timer in machine.timers:
+        task, timer = -1, -1
+    stale: tuple[Event, ...] = (
+        events.TaskSucceeded(task, raw([])),
+        events.TaskFailed(task, "Late", None),
+        events.TimerFired(timer),
+        events.TaskStarted(task, "worker-2"),
+        events.TaskSubmitted(task, raw({})),
+        events.HeartbeatMissed(task),
+        events.Started(raw({"again": True})),
+        events.Redriven(),
+    )
+    return chance.pick(stale)
+
+
+def _afterwards(chance: Chance, machine: LocalMachine) -> Happening:
+    if chance.often(70):
+        return Happening(machine.now + 1000, events.Redriven())
+    if chance.often(20):
+        return Happening(machine.now, events.StopRequested())
+    return Happening(machine.now, _stale(chance, machine))
+
+
+def in_calm(machine: LocalMachine) -> Happening | None:
+    """What happens when the outside does its part: the first open task succeeds, else the first timer fires; None: nothing, for
+    it has ended."""
+    if machine.finish is not None:
+        return None
+    if machine.tasks:
+        return Happening(machine.now, events.TaskSucceeded(min(machine.tasks), raw({"n": 5})))
+    if machine.timers:
+        due, timer = min((due, timer) for timer, due in machine.timers.items())
+        return Happening(max(machine.now, due), events.TimerFired(timer))
+    return None
