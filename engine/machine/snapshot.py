@@ -376,7 +376,7 @@ def restore(
         frame.map_run = record.map_run
         if record.join is not None:
             frame.children = {}
-            if record.items != NO_DATA and isinstance(frame.current, MapState):
+            if record.items != NO_DATA and _computes_items(frame.current):  # else they are those of an earlier Map
                 frame.kept_items = Document.trusted(bytes(record.items))
         if parent is not None and parent.children is not None:
             parent.children[frame.index] = frame
@@ -387,6 +387,10 @@ def restore(
         state.frames[id] = frame
     state.ready = deque(state.frames[id] for id in last.ready)
     return state
+
+
+def _computes_items(state: State) -> bool:
+    return isinstance(state, MapState) and state.items is not None and state.items.expression is not None
 
 
 def container_of(machine: StateMachine, parent: Frame | None, index: int) -> StateContainer:

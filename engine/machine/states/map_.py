@@ -79,7 +79,8 @@ def _jsonata_items(run: Run, frame: Frame, field: FieldValue | None) -> Sequence
     value = field_value(run, frame, field)
     if not isinstance(value, list):
         raise evaluation_gave_other(field.text or "", field.field, "array", value)
-    frame.keep_items(Document.of(value))
+    if field.expression is not None:
+        frame.keep_items(Document.of(value))
     return value
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from stepwell.engine.clock import Entropy
 from stepwell.engine.machine import events
-from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.commands import ScheduleTask, Status
+from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.transition import transition
 from stepwell.engine.query.jsonata import OverBudgetError
 from tests.support.local_machine import LocalMachine, fails, raw, run, succeeds
@@ -17,9 +18,9 @@ from tests.unit.machine.build import Definition, inner, machine, parallel, pass_
 JSONATA: dict[str, Any] = {"QueryLanguage": "JSONata"}
 
 
-def each(state: Definition, **fields: Any) -> Definition:
+def each(state: Definition, name: str = "Y", **fields: Any) -> Definition:
     """A Map in JSONata whose processor is one state."""
-    return {"Type": "Map", "ItemProcessor": inner("Y", state), **fields}
+    return {"Type": "Map", "ItemProcessor": inner(name, state), **fields}
 
 
 def jsonata(*states: Definition, **more: Any) -> Definition:
@@ -153,6 +154,23 @@ def test_items_drawn_by_chance_are_the_same_after_a_crash() -> None:
     items = [done.payload(id) for id, event in enumerate(done.seen, 1) if event.type == "LambdaFunctionScheduled"]
     assert done.output == items
     assert len({str(item) for item in items}) == 3
+
+
+def test_each_map_has_its_own_items_after_a_crash() -> None:
+    work = task(Arguments="{% $states.input %}")
+    maps = (
+        each(work, "Y1", Items="{% [7, 8] %}"),
+        each(work, "Y2", MaxConcurrency=1, Output="{% [$states.result, 9] %}"),
+        each(work, "Y3", Items=[1, 2], MaxConcurrency=1),
+    )
+
+    def echo(at: ScheduleTask) -> list[Event]:
+        return [events.TaskSucceeded(at.task, raw([at.payload.value]))]
+
+    done = LocalMachine(jsonata(*maps), crash_always=True, world=echo).run()
+    assert [done.payload(id) for id, event in enumerate(done.seen, 1) if event.type == "LambdaFunctionScheduled"] == [
+        7, 8, [7], [8], 1, 2,
+    ]  # fmt: skip
 
 
 def test_deltas_hold_the_items_once() -> None:
