@@ -10,27 +10,33 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from stepwell.cli.definition_files import UnreadableError, files_of, is_yaml, printable, read_definition_file
+from stepwell.cli.validate_settings import SettingsError, ValidateSettings, read_settings
 from stepwell.engine.asl.diagnostics import Diagnostic, DiagnosticCode, Severity
 from stepwell.engine.limits import MAX_DEFINITION_BYTES
 
+if TYPE_CHECKING:
+    from stepwell.engine.jsontypes import Json
+
+FORMATS = ("text", "json", "sarif", "github")
 SHOWN_FINDINGS = 50
 SHOWN_COLUMNS = 100
 _COLOURS = {"bold": "1", "grey": "90", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
-class UnreadableError(Exception):
-    """A file that cannot be read; says why."""
-
-
 @dataclass(slots=True)
 class Checked:
-    """What was found in one file."""
+    """What was found in one file. `value` is the definition where it could be read; `secrets` are not to be shown."""
 
     name: str
     text: bytes = b""
     findings: list[Diagnostic] = field(default_factory=list)
     unreadable: str | None = None
+    value: Json = None
+    yaml: bool = False
+    secrets: frozenset[str] = frozenset()
 
     def fails(self, strict: bool) -> bool:
         return self.unreadable is not None or any(strict or one.severity is Severity.ERROR for one in self.findings)
@@ -42,35 +48,37 @@ class Checked:
         return {**found, "diagnostics": [diagnostic_json(one) for one in self.findings]}
 
 
-def check(
-    files: Sequence[str],
-    *,
-    as_json: bool = False,
-    target: str = "stepwell",
-    machine_type: str = "STANDARD",
-    strict: bool = False,
-) -> int:
-    """Check files, show what was found, and return the exit code: 0 for no errors, 1 for errors, 2 for an unreadable file."""
-    results = [check_file(file, target, machine_type) for file in files]
-    if as_json:
-        import json
+def check(names: Sequence[str], format: str = "text", settings: ValidateSettings | None = None) -> int:
+    """Check the files that `names` lead to, show what was found, and return the exit code.
 
-        valid = not any(result.fails(strict) for result in results)
-        sys.stdout.write(json.dumps({"valid": valid, "files": [one.as_json(strict) for one in results]}) + "\n")
-    else:
+    0: no errors; 1: errors; 2: a file that cannot be read, or settings that cannot be used.
+    """
+    if settings is None:
+        try:
+            settings = read_settings(Path.cwd())
+        except SettingsError as error:
+            sys.stderr.write(f"Error: {error}\n")
+            return 2
+    results = [check_file(file, settings) for file in files_of(names)]
+    if format == "text":
         paint = Paint()
         for result in results:
             stream = sys.stdout if result.unreadable is None else sys.stderr
             stream.writelines(f"{line}\n" for line in result_lines(result, paint))
+    else:
+        from stepwell.cli.finding_formats import written
+
+        sys.stdout.write(written(results, format, settings.strict))
     if any(result.unreadable is not None for result in results):
         return 2
-    return int(any(result.fails(strict) for result in results))
+    return int(any(result.fails(settings.strict) for result in results))
 
 
-def check_file(name: str, target: str = "stepwell", machine_type: str = "STANDARD") -> Checked:
+def check_file(name: str, settings: ValidateSettings | None = None) -> Checked:
     """Check one file (`-` is stdin)."""
-    from stepwell.engine.asl.validate import validate
+    from stepwell.engine.asl.document import Syntax, examine
 
+    settings = settings or ValidateSettings()
     try:
         text, size = read_definition_file(name)
     except UnreadableError as error:
@@ -78,27 +86,19 @@ def check_file(name: str, target: str = "stepwell", machine_type: str = "STANDAR
     if size > len(text):
         message = f"The definition has {size} bytes; at most {MAX_DEFINITION_BYTES} are accepted"
         return Checked(name, text, [Diagnostic(DiagnosticCode.SCHEMA_VALIDATION_FAILED, message)])
-    findings = validate(text, target=target, machine_type=machine_type)
-    return Checked(name, text, sorted(findings, key=lambda one: (one.line or 0, one.column or 0)))
-
-
-def read_definition_file(name: str) -> tuple[bytes, int]:
-    """The bytes of a definition's file and its size; of one that is too long to be one, only the beginning."""
+    yaml = is_yaml(name, text)
     try:
-        if name == "-":
-            text = sys.stdin.buffer.read(4 * MAX_DEFINITION_BYTES)
-            size = len(text)
-        else:
-            with Path(name).open("rb") as file:
-                text = file.read(MAX_DEFINITION_BYTES + 1)
-                size = max(len(text), os.fstat(file.fileno()).st_size)
-    except OSError as error:
-        raise UnreadableError(f"{shown(name)} cannot be read: {error.strerror}.") from None
-    except ValueError:
-        raise UnreadableError(f"{shown(name)} is not the name of a file.") from None
-    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UnreadableError(f"{shown(name)} is in UTF-16; save it as UTF-8.")
-    return text, size
+        found = examine(
+            text,
+            syntax=Syntax.YAML if yaml else Syntax.JSON,
+            target=settings.target,
+            machine_type=settings.type,
+            ignore=settings.ignore,
+        )
+    except ImportError:
+        return Checked(name, unreadable="YAML is read by ruamel.yaml: install stepwell[server].")
+    value = None if found.document is None else found.document.value
+    return Checked(name, text, found.findings, value=value, yaml=yaml, secrets=found.secrets)
 
 
 def result_lines(result: Checked, paint: Paint | None = None) -> Iterator[str]:
@@ -107,11 +107,11 @@ def result_lines(result: Checked, paint: Paint | None = None) -> Iterator[str]:
     if result.unreadable is not None:
         yield paint(result.unreadable, "red")
         return
-    name = shown(result.name)
+    name = printable(result.name)
     if not result.findings:
         yield f"{paint('✓', 'green')} {name}"
         return
-    lines = Lines(result.text)
+    lines = Lines(result.text, result.secrets)
     for finding in result.findings[:SHOWN_FINDINGS]:
         yield from finding_lines(name, finding, lines, paint)
     if len(result.findings) > SHOWN_FINDINGS:
@@ -127,7 +127,7 @@ def finding_lines(name: str, finding: Diagnostic, lines: Lines, paint: Paint) ->
     colour = "red" if finding.severity is Severity.ERROR else "yellow"
     kind = paint(finding.severity.lower(), colour)
     place = ":".join(str(part) for part in (name, finding.line, finding.column) if part is not None)
-    message = shown(finding.message.partition("\n at [Source")[0], 2000)
+    message = printable(finding.message.partition("\n at [Source")[0], 2000)
     yield f"{paint(place, 'bold')}: {kind}: {message} {paint(f'[{finding.code}]', 'grey')}"
     line = lines.line(finding.line) if finding.line is not None else None
     if line is not None:
@@ -136,9 +136,9 @@ def finding_lines(name: str, finding: Diagnostic, lines: Lines, paint: Paint) ->
         yield f"  {paint(number, 'grey')} {text}"
         yield f"  {paint(number[-1].rjust(len(number)), 'grey')} {' ' * caret}{paint('^', colour)}"
     if finding.location and finding.location.startswith("/") and finding.location != "/":
-        yield f"  at {shown(finding.location)}"
+        yield f"  at {printable(finding.location)}"
     if finding.hint:
-        yield f"  {paint('hint:', 'cyan')} {shown(finding.hint)}"
+        yield f"  {paint('hint:', 'cyan')} {printable(finding.hint)}"
 
 
 class Paint:
@@ -154,13 +154,19 @@ class Paint:
 class Lines:
     """The lines of a text, found when first asked for. Columns count characters, as diagnostics do."""
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, secrets: frozenset[str] = frozenset()) -> None:
         self._text = text
+        self._secrets = secrets
         self._lines: list[str] | None = None
 
     def line(self, number: int) -> str | None:
         if self._lines is None:
-            self._lines = self._text.decode("utf-8-sig", "replace").split("\n")
+            text = self._text.decode("utf-8-sig", "replace")
+            if self._secrets:
+                from stepwell.engine.asl.lints.secrets import hide
+
+                text = hide(text, self._secrets)
+            self._lines = text.split("\n")
         return self._lines[number - 1] if 1 <= number <= len(self._lines) else None
 
 
@@ -174,13 +180,7 @@ def window(line: str, column: int) -> tuple[str, int]:
     text = line[start : start + SHOWN_COLUMNS]
     before = "…" if start > first else ""
     after = "…" if start + SHOWN_COLUMNS < len(line.rstrip()) else ""
-    return f"{before}{shown(text)}{after}".rstrip(), at - start + len(before)
-
-
-def shown(text: str, most: int = 300) -> str:
-    """Text of unknown origin made fit for a terminal: one line, no control characters, not too long."""
-    plain = "".join(char if char.isprintable() else "·" for char in text[:most])
-    return plain + ("…" if len(text) > most else "")
+    return f"{before}{printable(text)}{after}".rstrip(), at - start + len(before)
 
 
 def counted(count: int, noun: str) -> str:

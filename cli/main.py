@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from stepwell.cli.checking import check
 
         try:
-            code = check([each for each in given[1:] if each != "--json"], as_json="--json" in given)
+            code = check([each for each in given[1:] if each != "--json"], "json" if "--json" in given else "text")
             sys.stdout.flush()
         except BrokenPipeError:  # whoever read the findings has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

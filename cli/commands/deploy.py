@@ -80,7 +80,7 @@ def checked(output: Output, file: str) -> str:
     if result.fails(strict=False):
         details = {"file": file, "diagnostics": [diagnostic_json(one) for one in result.findings]}
         raise Failure("Nothing was deployed.", code="InvalidDefinition", details=details)
-    return result.text.decode("utf-8-sig")
+    return as_text(result.value) if result.yaml else result.text.decode("utf-8-sig")
 
 
 def as_text(value: Any) -> str:

@@ -120,11 +120,10 @@ def load_machine(output: Output, file: str) -> StateMachine:
     from stepwell.cli.checking import (
         Checked,
         Paint,
-        UnreadableError,
         diagnostic_json,
-        read_definition_file,
         result_lines,
     )
+    from stepwell.cli.definition_files import UnreadableError, read_definition_file
     from stepwell.engine.asl.diagnostics import DefinitionError
     from stepwell.engine.asl.parse import parse_definition
 

@@ -24,7 +24,8 @@ class Severity(StrEnum):
 class DiagnosticCode(StrEnum):
     """The codes of ValidateStateMachineDefinition (API model, `ValidateStateMachineDefinitionCode`), plus Stepwell's own.
 
-    AWS's codes are in capitals with underscores and nothing else; Stepwell's own begin with `STEPWELL_`.
+    AWS's codes are in capitals with underscores; Stepwell's own are in small letters with hyphens, but for two older ones.
+    `codes.EXPLANATIONS` has a line about each.
     """
 
     INVALID_JSON_DESCRIPTION = "INVALID_JSON_DESCRIPTION"
@@ -49,6 +50,16 @@ class DiagnosticCode(StrEnum):
     """A Resource that runs on Stepwell and that AWS refuses."""
     STEPWELL_PLACEHOLDER = "STEPWELL_PLACEHOLDER"
     """A `${...}` left for a deployment tool to fill in."""
+    INVALID_YAML = "invalid-yaml"
+    UNREADABLE = "unreadable"
+    UNASSIGNED_VARIABLE = "unassigned-variable"
+    IMPOSSIBLE_PATH = "impossible-path"
+    UNKNOWN_ERROR_NAME = "unknown-error-name"
+    UNREACHABLE_RETRIER = "unreachable-retrier"
+    UNREACHABLE_CATCHER = "unreachable-catcher"
+    HEARTBEAT_TOO_LONG = "heartbeat-too-long"
+    UNBOUNDED_TASK = "unbounded-task"
+    SECRET = "secret-in-definition"
 
 
 @dataclass(frozen=True, slots=True)

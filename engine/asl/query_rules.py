@@ -12,13 +12,13 @@ from typing import Final, TypeAlias
 from stepwell.engine import limits
 from stepwell.engine.asl.diagnostics import DiagnosticCode
 from stepwell.engine.asl.placeholders import is_open
-from stepwell.engine.asl.report import Place, Report
+from stepwell.engine.asl.report import Place, Report, steps_of
 from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.intrinsics import compile_intrinsic
 from stepwell.engine.query.intrinsics.syntax import Call, Text, parse_intrinsic
-from stepwell.engine.query.jsonata import is_jsonata
+from stepwell.engine.query.jsonata import compile_jsonata, is_jsonata
 from stepwell.engine.query.jsonpath import compile_jsonpath
 from stepwell.engine.query.paths import ReferencePath
 
@@ -86,12 +86,23 @@ def check_jsonata_text(report: Report, value: str, place: Place) -> None:
             "Value must be a JSONata expression enclosed in '{%' and '%}'",
             hint='Write it as "{% ... %}", with nothing before or after.',
         )
+    elif value not in report.expressions:
+        _compile_expression(report, value, place)
+
+
+def _compile_expression(report: Report, text: str, place: Place) -> None:
+    field = next((step for step in reversed(steps_of(place)) if isinstance(step, str)), "")
+    try:
+        report.expressions[text] = compile_jsonata(text, field)
+    except InvalidQueryError as error:
+        if not (report.placeholders and is_open(text)):
+            report.error(place, "Value is not a valid JSONata expression", hint=str(error))
 
 
 def check_jsonata_value(report: Report, value: Json, place: Place, language: QueryLanguage) -> None:
     """Any JSON; strings that begin or end like an expression must be whole ones."""
     if isinstance(value, str):
-        if value.startswith("{%") != value.endswith("%}") or (value.startswith("{%") and not is_jsonata(value)):
+        if value.startswith("{%") or value.endswith("%}"):
             check_jsonata_text(report, value, place)
     elif isinstance(value, dict):
         for key, item in value.items():
@@ -153,9 +164,10 @@ def _template_value(report: Report, value: Json, place: Place, inner: Place) -> 
                         place,
                         f"The value for the field '{key}' must be a valid JSONPath or a valid intrinsic function call",
                         hint=f"At {'.'.join(map(str, _inside(inner, place)))}: {fault}" if inner != place else fault,
+                        at=(inner, key),
                     )
                 if key[:-2] in value:
-                    report.error(place, f"The field '{key[:-2]}' is there both with and without '.$'")
+                    report.error(place, f"The field '{key[:-2]}' is there both with and without '.$'", at=(inner, key))
             elif isinstance(item, str):
                 if LOOKS_LIKE_QUERY.match(item):
                     report.warn(
@@ -163,6 +175,7 @@ def _template_value(report: Report, value: Json, place: Place, inner: Place) -> 
                         f"The value of the field '{key}' looks like a JSONPath or an intrinsic function call",
                         DiagnosticCode.NO_DOLLAR,
                         hint=f"Name the field '{key}.$' to have the value computed.",
+                        at=(inner, key),
                     )
             else:
                 _template_value(report, item, place, (inner, key))

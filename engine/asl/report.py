@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from stepwell.engine.asl.diagnostics import Diagnostic, DiagnosticCode, Severity
 from stepwell.engine.asl.scanner import escape_pointer
+from stepwell.engine.query.jsonata import Jsonata
 
 Place: TypeAlias = "tuple[Place, str | int] | None"
 """The container's place and the name or index in it; None is the root."""
@@ -17,13 +18,15 @@ Place: TypeAlias = "tuple[Place, str | int] | None"
 class Report:
     """The findings of one walk, in the order found.
 
-    `placeholders`: whether a deployment tool may still have values to fill in.
+    `placeholders`: whether a deployment tool may still have values to fill in. `expressions`: what JSONata expressions were
+    compiled, by their text.
     """
 
-    __slots__ = ("findings", "placeholders")
+    __slots__ = ("expressions", "findings", "placeholders")
 
     def __init__(self, *, placeholders: bool = False) -> None:
         self.findings: list[Diagnostic] = []
+        self.expressions: dict[str, Jsonata] = {}
         self.placeholders = placeholders
 
     def error(
@@ -33,16 +36,19 @@ class Report:
         code: DiagnosticCode = DiagnosticCode.SCHEMA_VALIDATION_FAILED,
         *,
         hint: str | None = None,
+        at: Place = None,
     ) -> None:
-        """Note a fault that refuses the definition."""
-        self.findings.append(Diagnostic(code, message, location_of(place), pointer=pointer_of(place), hint=hint))
+        """Note a fault that refuses the definition. `at` is where in `place`, which AWS names, it is."""
+        pointer = pointer_of(at or place)
+        self.findings.append(Diagnostic(code, message, location_of(place), pointer=pointer, hint=hint))
 
-    def warn(self, place: Place, message: str, code: DiagnosticCode, *, hint: str | None = None) -> None:
+    def warn(
+        self, place: Place, message: str, code: DiagnosticCode, *, hint: str | None = None, at: Place = None
+    ) -> None:
         """Note something that is allowed and probably not meant."""
+        pointer = pointer_of(at or place)
         self.findings.append(
-            Diagnostic(
-                code, message, location_of(place), severity=Severity.WARNING, pointer=pointer_of(place), hint=hint
-            )
+            Diagnostic(code, message, location_of(place), severity=Severity.WARNING, pointer=pointer, hint=hint)
         )
 
     def unplaced(self, place: Place, message: str, code: DiagnosticCode) -> None:

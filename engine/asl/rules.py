@@ -88,8 +88,8 @@ def _number(low: float, high: float | None, *, computed: bool = True) -> Check:
 def check_timestamp(report: Report, value: Json, place: Place, language: QueryLanguage) -> None:
     """An RFC 3339 timestamp with a capital T and a zone."""
     if language is QueryLanguage.JSONATA and is_jsonata(value):
-        return
-    if not isinstance(value, str):
+        query_rules.check_jsonata_value(report, value, place, language)
+    elif not isinstance(value, str):
         report.error(place, "Expected value of type String")
     elif parse_timestamp_ns(value) is None:
         report.error(

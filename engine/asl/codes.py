@@ -1,0 +1,50 @@
+"""What each code of a finding means, in a line: the one list. The documentation's table is made of it, and SARIF's rules are.
+
+It must not know how a finding is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from stepwell.engine.asl.diagnostics import DiagnosticCode
+
+EXPLANATIONS: Final[Mapping[DiagnosticCode, str]] = {
+    DiagnosticCode.INVALID_JSON_DESCRIPTION: "The text is no JSON.",
+    DiagnosticCode.MISSING_DESCRIPTION: "There is no definition.",
+    DiagnosticCode.SCHEMA_VALIDATION_FAILED: "A field is missing, unknown, of the wrong type, or has a value the language does not allow.",
+    DiagnosticCode.INVALID_RESOURCE: "Nothing can run this Resource.",
+    DiagnosticCode.MISSING_END_STATE: "No state ends the machine, branch or processor.",
+    DiagnosticCode.MISSING_TRANSITION_TARGET: "A transition leads to no state, or no transition leads to a state.",
+    DiagnosticCode.DUPLICATE_STATE_NAME: "Two states of the machine have the same name.",
+    DiagnosticCode.INVALID_STATE_NAME: "A state's name is empty or too long.",
+    DiagnosticCode.DUPLICATE_LABEL_NAME: "Two Map states have the same Label.",
+    DiagnosticCode.INVALID_LABEL_NAME: "A Label is empty, too long, or has a character it may not have.",
+    DiagnosticCode.TOO_DEEPLY_NESTED: "The definition is nested more deeply than is accepted.",
+    DiagnosticCode.STATE_MACHINE_NAME_EMPTY: "The machine's name is empty.",
+    DiagnosticCode.STATE_MACHINE_NAME_INVALID: "The machine's name has a character it may not have.",
+    DiagnosticCode.STATE_MACHINE_NAME_TOO_LONG: "The machine's name is too long.",
+    DiagnosticCode.STATE_MACHINE_NAME_ALREADY_EXISTS: "There is a machine of this name.",
+    DiagnosticCode.INVALID_YAML: "The text is no YAML, or YAML that has no form in JSON.",
+    DiagnosticCode.UNREADABLE: "The file cannot be read.",
+    DiagnosticCode.STEPWELL_ONLY_RESOURCE: "The Resource runs on Stepwell only; an error with `--target aws`.",
+    DiagnosticCode.NO_DOLLAR: "A template's value looks like a path, and its name does not end with `.$`: it is handed on as text.",
+    DiagnosticCode.NO_PATH: "A field's value looks like a path, and its name does not end with `Path`: it is taken as text.",
+    DiagnosticCode.PASS_RESULT_IS_STATIC: "Result of a Pass has a field ending with `.$`, which is not computed.",
+    DiagnosticCode.STEPWELL_PLACEHOLDER: "A `${...}` stands where a deployment tool is still to put a value; rules for it are not checked.",
+    DiagnosticCode.UNASSIGNED_VARIABLE: "A variable is read, and no state on any way there assigns it.",
+    DiagnosticCode.IMPOSSIBLE_PATH: "A path or expression reads what can never be there.",
+    DiagnosticCode.UNKNOWN_ERROR_NAME: "ErrorEquals names a `States.` error that does not exist.",
+    DiagnosticCode.UNREACHABLE_RETRIER: "Earlier entries of Retry match every error that this one names.",
+    DiagnosticCode.UNREACHABLE_CATCHER: "Earlier entries of Catch match every error that this one names.",
+    DiagnosticCode.HEARTBEAT_TOO_LONG: "HeartbeatSeconds is not smaller than TimeoutSeconds.",
+    DiagnosticCode.UNBOUNDED_TASK: "A task waits for an activity worker or a task token, and nothing bounds how long.",
+    DiagnosticCode.SECRET: "A key, token or password is written into the definition.",
+}
+"""In the order of the documentation: what refuses a definition, AWS's warnings, Stepwell's own."""
+
+WARNINGS: Final = tuple(EXPLANATIONS)[list(EXPLANATIONS).index(DiagnosticCode.NO_DOLLAR) :]
+"""The codes that warn. They can be ignored; what refuses a definition cannot. INVALID_RESOURCE can be either."""
+
+IGNORABLE: Final = frozenset({*WARNINGS, DiagnosticCode.INVALID_RESOURCE})

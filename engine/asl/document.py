@@ -1,0 +1,151 @@
+"""A definition as a file holds it: JSON, with substitutions still to be made, or YAML; and everything that can be said about it.
+
+The way in for tools. What a server is sent is JSON and is judged by `validate`, as AWS judges it. It must not know files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from stepwell.engine import limits
+from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode, Severity
+from stepwell.engine.asl.lints import run_lints
+from stepwell.engine.asl.lints.secrets import hide, secret_values, secrets_in_text
+from stepwell.engine.asl.placeholders import quote_unquoted
+from stepwell.engine.asl.resource_rules import Target
+from stepwell.engine.asl.scanner import LineIndex
+from stepwell.engine.asl.source import read_definition, value_offsets
+from stepwell.engine.asl.validate import MachineType, check_definition
+from stepwell.engine.jsontypes import Json, place_of
+
+BYTE_ORDER_MARK: Final = "\ufeff"
+
+
+class Syntax(StrEnum):
+    """How a definition is written down."""
+
+    JSON = "json"
+    YAML = "yaml"
+
+
+@dataclass(slots=True)
+class Document:
+    """A definition that could be read. `text` has no byte order mark, and substitutions that stood without quotes in quotes."""
+
+    text: str
+    value: Json
+    syntax: Syntax
+    _places: Mapping[str, tuple[int, int]] | None = None
+
+    def place(self, pointer: str) -> tuple[int, int]:
+        """Line and column of what a JSON pointer points to, or of the nearest place around it that is written down."""
+        if self._places is None:
+            lines = LineIndex(self.text)
+            self._places = {one: lines.position(offset) for one, offset in value_offsets(self.text).items()}
+        while pointer and pointer not in self._places:
+            pointer = pointer.rpartition("/")[0]
+        return self._places.get(pointer, (1, 1))
+
+    def placed(self, finding: Diagnostic) -> Diagnostic:
+        """A finding with its line and column."""
+        if finding.pointer is None or finding.line is not None:
+            return finding
+        line, column = self.place(finding.pointer)
+        return replace(finding, line=line, column=column)
+
+
+def read_document(text: str | bytes, syntax: Syntax = Syntax.JSON) -> Document:
+    """Read a definition. Raises `DefinitionError` for what cannot be read."""
+    if syntax is Syntax.YAML:
+        return _read_yaml(text)
+    try:
+        value = read_definition(text)
+    except DefinitionError:
+        return _with_open_values(text)
+    return Document(_plain(text), value, Syntax.JSON)
+
+
+class Examined(NamedTuple):
+    """What was found in a text, by line, and what must not be shown of it. `document` is None for what could not be read."""
+
+    findings: list[Diagnostic]
+    secrets: frozenset[str]
+    document: Document | None
+
+
+def examine(
+    text: str | bytes,
+    *,
+    syntax: Syntax = Syntax.JSON,
+    target: Target | str = Target.STEPWELL,
+    machine_type: MachineType | str = MachineType.STANDARD,
+    ignore: Collection[str] = (),
+) -> Examined:
+    """Everything there is to say about a definition's text: what AWS refuses or warns of, and what is allowed and hardly meant.
+
+    `ignore` has codes of warnings to leave out. No finding has a secret in it.
+    """
+    document = None
+    try:
+        document = read_document(text, syntax)
+    except DefinitionError as error:
+        plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        secrets = secrets_in_text(plain[: limits.MAX_DEFINITION_BYTES])
+        findings = list(error.diagnostics)
+    else:
+        report = check_definition(document.value, Target(target), MachineType(machine_type))
+        run_lints(report, document.value)
+        secrets = secret_values(document.value)
+        findings = [document.placed(one) for one in report.findings if not _is_ignored(one, ignore)]
+        findings.sort(key=lambda one: (one.line or 0, one.column or 0, one.severity is Severity.WARNING))
+    return Examined([_without(one, secrets) for one in findings] if secrets else findings, secrets, document)
+
+
+def _is_ignored(finding: Diagnostic, ignore: Collection[str]) -> bool:
+    return finding.severity is Severity.WARNING and finding.code in ignore
+
+
+def _without(finding: Diagnostic, secrets: frozenset[str]) -> Diagnostic:
+    location, hint = finding.location, finding.hint
+    return replace(
+        finding,
+        message=hide(finding.message, secrets),
+        location=None if location is None else hide(location, secrets),
+        hint=None if hint is None else hide(hint, secrets),
+    )
+
+
+def _plain(text: str | bytes) -> str:
+    return (text.decode() if isinstance(text, bytes) else text).removeprefix(BYTE_ORDER_MARK)
+
+
+def _with_open_values(text: str | bytes) -> Document:
+    """JSON which is none before `${Name}` outside of strings is substituted. Raises what reading raised if it is none then."""
+    try:
+        plain = _plain(text)
+    except UnicodeDecodeError:
+        plain = ""
+    quoted = quote_unquoted(plain) if "${" in plain and len(plain) <= limits.MAX_DEFINITION_BYTES else plain
+    if quoted == plain:
+        read_definition(text)
+    return Document(quoted, read_definition(quoted), Syntax.JSON)
+
+
+def _read_yaml(text: str | bytes) -> Document:
+    from stepwell.engine.asl.yaml_source import read_yaml
+
+    if len(text) > limits.MAX_DEFINITION_BYTES:
+        unit = "bytes" if isinstance(text, bytes) else "characters"
+        message = f"The definition has {len(text)} {unit}; at most {limits.MAX_DEFINITION_BYTES} bytes are accepted"
+        raise DefinitionError([Diagnostic(DiagnosticCode.SCHEMA_VALIDATION_FAILED, message)])
+    try:
+        plain = _plain(text)
+    except UnicodeDecodeError as error:
+        message = f"Invalid UTF-8 byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        line, column = place_of(error.object, error.start)
+        raise DefinitionError([Diagnostic(DiagnosticCode.INVALID_YAML, message, line=line, column=column)]) from None
+    value, places = read_yaml(plain)
+    return Document(plain, value, Syntax.YAML, places)

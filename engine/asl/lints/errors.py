@@ -1,0 +1,73 @@
+"""Error names that do not exist, and entries of Retry and Catch that an earlier entry leaves nothing to match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Final
+
+from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.lints.walk import StateAt, all_states
+from stepwell.engine.asl.report import Place, Report
+from stepwell.engine.jsontypes import Json
+from stepwell.engine.states_errors import ErrorName
+
+_RESERVED: Final = "States."
+_KNOWN: Final = frozenset(name.value for name in ErrorName if name.startswith(_RESERVED))
+
+
+def check_error_names(report: Report, definition: Mapping[str, Json]) -> None:
+    """Look at every ErrorEquals."""
+    for state in all_states(definition):
+        for field, code in (
+            ("Retry", DiagnosticCode.UNREACHABLE_RETRIER),
+            ("Catch", DiagnosticCode.UNREACHABLE_CATCHER),
+        ):
+            if field in state.fields:
+                _check_entries(report, state, field, code)
+
+
+def _check_entries(report: Report, state: StateAt, field: str, code: DiagnosticCode) -> None:
+    seen: dict[str, int] = {}
+    for index, (entry, place) in enumerate(state.entries(field)):
+        listed = entry.get("ErrorEquals")
+        names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+        for name in names:
+            _check_known(report, name, (place, "ErrorEquals"))
+        taken = {name: first for name in names if (first := _taken_by(name, seen)) is not None}
+        if names and len(taken) == len(set(names)):
+            first = max(taken.values())
+            report.warn(
+                place,
+                f"Nothing reaches this entry of {field}: entry {first} and those before it match every error it names",
+                code,
+                hint=f"Put it before entry {first}, or remove it. The first entry that matches an error is used.",
+            )
+        for name in names:
+            seen.setdefault(name, index)
+
+
+def _taken_by(name: str, seen: Mapping[str, int]) -> int | None:
+    """The entry before that matches an error of this name, where one surely does."""
+    if name in seen:
+        return seen[name]
+    if ErrorName.ALL in seen and name not in (ErrorName.DATA_LIMIT_EXCEEDED, ErrorName.RUNTIME):
+        return seen[ErrorName.ALL]
+    # States.TaskFailed matches every error but States.Timeout; of the reserved ones this is sure of too few to be said.
+    if ErrorName.TASK_FAILED in seen and not name.startswith(_RESERVED):
+        return seen[ErrorName.TASK_FAILED]
+    return None
+
+
+def _check_known(report: Report, name: str, place: Place) -> None:
+    if not name.startswith(_RESERVED) or name in _KNOWN or "${" in name:
+        return
+    near = get_close_matches(name, _KNOWN, 1, cutoff=0.75)
+    report.warn(
+        place,
+        f"There is no error '{name[:80]}'; names that begin with 'States.' are the language's own",
+        DiagnosticCode.UNKNOWN_ERROR_NAME,
+        hint=f"Did you mean '{near[0]}'?"
+        if near
+        else "Give errors of your own names that do not begin with 'States.'.",
+    )

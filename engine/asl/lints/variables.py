@@ -1,0 +1,96 @@
+"""Variables that are read where nothing on any way there has assigned them.
+
+A forward analysis over each container's graph: what may have been assigned when a state begins is the union over all ways to it. A branch
+or iteration sees what the state around it sees, and keeps its own assignments to itself; an item processor of a Distributed Map sees
+nothing of outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.lints.references import assigned, references
+from stepwell.engine.asl.lints.walk import StateAt, language_of, states_in
+from stepwell.engine.asl.report import Place, Report
+from stepwell.engine.asl.states import QueryLanguage
+from stepwell.engine.jsontypes import Json
+
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+def check_variables(report: Report, definition: Mapping[str, Json]) -> None:
+    """Look at every state of every container."""
+    language = language_of(definition)
+    pending: list[tuple[Mapping[str, Json], Place, frozenset[str]]] = [(definition, None, _NONE)]
+    while pending:
+        container, place, outer = pending.pop()
+        states = states_in(container, place, language)
+        before = _before(container, states, outer)
+        everywhere = frozenset[str]().union(*(names for state in states.values() for _, names in _exits(state)))
+        for state in states.values():
+            known = before.get(state.name)
+            if known is None:  # nobody reaches it, which validation says
+                known = outer | everywhere
+            _check_state(report, state, known, everywhere)
+            pending.extend((each.container, each.place, _NONE if each.isolated else known) for each in state.nested())
+
+
+def _check_state(report: Report, state: StateAt, known: frozenset[str], everywhere: frozenset[str]) -> None:
+    for name, place in references(state, report.expressions).items():
+        if name in known:
+            continue
+        if name in everywhere:
+            hint = (
+                "A state assigns it, but none on a way to here. Assign it before, or lead through the state that does."
+            )
+        elif state.language is QueryLanguage.JSONPATH:
+            hint = f"Assign it in a state before this one; the input's field of that name is '$.{name}'."
+        else:
+            hint = f"Assign it in a state before this one; the input's field of that name is '$states.input.{name}'."
+        report.warn(
+            place,
+            f"The variable '${name}' is read here, and nothing on any way here assigns it",
+            DiagnosticCode.UNASSIGNED_VARIABLE,
+            hint=hint,
+        )
+
+
+def _before(
+    container: Mapping[str, Json], states: Mapping[str, StateAt], outer: frozenset[str]
+) -> dict[str, frozenset[str]]:
+    """What may have been assigned when each state that is reached begins."""
+    start = container.get("StartAt")
+    if not isinstance(start, str) or start not in states:
+        return {}
+    before = {start: outer}
+    pending = [start]
+    while pending:
+        state = states[pending.pop()]
+        known = before[state.name]
+        for target, names in _exits(state):
+            if target not in states:
+                continue
+            seen = before.get(target)
+            after = known | names if seen is None else seen | known | names
+            if after != seen:
+                before[target] = after
+                pending.append(target)
+    return before
+
+
+def _exits(state: StateAt) -> Iterator[tuple[str, frozenset[str]]]:
+    """Where a state leads, and what is assigned on the way. One that ends its container leads to no name, ''."""
+    own = assigned(state.fields)
+    for field in ("Next", "Default"):
+        target = state.fields.get(field)
+        if isinstance(target, str):
+            yield target, own
+    if own:
+        yield "", own
+    for field in ("Choices", "Catch"):
+        for entry, _ in state.entries(field):
+            target = entry.get("Next")
+            if isinstance(target, str):
+                yield target, assigned(entry)
