@@ -29,6 +29,7 @@ _TRUE: Final = frozenset({"true", "yes", "on", "y"})
 _SHORT: Final[Mapping[str, str]] = {"Ref": "Ref", "Condition": "Condition"}
 """CloudFormation's short tags whose function is not named `Fn::...`."""
 _MERGE: Final = "<<"
+_CONTAINERS: Final = frozenset({f"{_TAG}map", f"{_TAG}seq", "!"})
 
 
 class YamlDocument(NamedTuple):
@@ -100,6 +101,8 @@ class _Reader:
         if tag.startswith("!") and len(tag) > 1:
             return self._short_tag(node, tag[1:], pointer, depth)
         kind: str = node.id
+        if kind != "scalar" and tag not in _CONTAINERS:
+            raise self._fault(node, f"a value of type {tag.removeprefix(_TAG)[:40]} has no form in JSON")
         if kind == "mapping":
             return self._mapping(node, pointer, depth)
         if kind == "sequence":

@@ -91,6 +91,127 @@ def test_warnings_fail_only_when_strict(write: Write, invoke: Invoke) -> None:
     assert "STEPWELL_ONLY_RESOURCE" in ran.output or ran.exit_code == 1
 
 
+YAML = """\
+# what it is for
+StartAt: A
+States:
+  A:
+    Type: Pass
+    Result: {password: hunter2!x, other: 1}
+    Comment: 5
+    End: true
+"""
+
+
+def test_yaml_by_name_and_from_stdin(write: Write) -> None:
+    for ran in (command("validate", write(YAML, "m.asl.yaml")), command("validate", "-", input=YAML)):
+        assert ran.returncode == 1
+        assert ":7:5: error: Expected value of type String" in ran.stdout
+
+
+@pytest.mark.parametrize("format", ("text", "json", "sarif", "github"))
+def test_no_format_shows_a_secret(write: Write, invoke: Invoke, format: str) -> None:
+    for file in (write(YAML, "m.yaml"), write('{"a": {"password": "hunter2!x"} "b": 1}', "broken.json")):
+        ran = invoke("validate", "--format", format, file)
+        assert ran.exit_code == 1
+        assert "hunter2" not in ran.output
+
+
+def test_folders_and_patterns(write: Write, tmp_path: Path, invoke: Invoke) -> None:
+    for folder in ("sub", ".hidden", "node_modules"):
+        (tmp_path / folder).mkdir()
+        write(BAD, f"{folder}/bad.asl.json")
+    write(GOOD, "good.json")
+    write("StartAt: A\nStates: {A: {Type: Succeed}}\n", "good.yaml")
+    write("Resources:\n  M:\n    StartAt: A\n", "template.yaml")
+    write('{"input": {"StartAt": 1, "States": 2}}', "input.json")
+    found = json.loads(invoke("validate", "--json", tmp_path).output)["files"]
+    assert [Path(one["file"]).name for one in found] == ["good.json", "good.yaml", "bad.asl.json"]
+    pattern = json.loads(invoke("validate", "--json", tmp_path / "**" / "*.asl.json", tmp_path / "sub").output)["files"]
+    assert [Path(one["file"]).parent.name for one in pattern] == ["sub", "node_modules"][::-1]
+
+
+def test_a_folder_or_pattern_without_definitions(tmp_path: Path) -> None:
+    ran = command("validate", tmp_path, tmp_path / "*.json")
+    assert ran.returncode == 2
+    assert "is a folder without definitions" in ran.stderr
+    assert "cannot be read" in ran.stderr
+
+
+def test_github_annotations(write: Write, invoke: Invoke) -> None:
+    file = write(BAD, "a,b%.json")
+    (line,) = invoke("validate", "--format", "github", file).output.splitlines()
+    assert line.startswith("::error file=")
+    assert "a%2Cb%25.json,line=4,col=27,title=SCHEMA_VALIDATION_FAILED::Expected value of type String" in line
+
+
+def test_sarif(write: Write, invoke: Invoke, tmp_path: Path) -> None:
+    file = write(BAD, "with space.json")
+    ran = invoke("validate", "--format", "sarif", file, tmp_path / "gone.json")
+    assert ran.exit_code == 2
+    log = json.loads(ran.output)
+    assert (log["version"], len(log["runs"])) == ("2.1.0", 1)
+    (run,) = log["runs"]
+    (result,) = run["results"]
+    rule = run["tool"]["driver"]["rules"][result["ruleIndex"]]
+    assert rule["id"] == result["ruleId"] == "SCHEMA_VALIDATION_FAILED"
+    place = result["locations"][0]["physicalLocation"]
+    assert place["region"] == {"startLine": 4, "startColumn": 27}
+    assert place["artifactLocation"]["uri"] == file.as_uri()
+    (invocation,) = run["invocations"]
+    assert invocation["executionSuccessful"] is False
+    assert "gone.json" in invocation["toolExecutionNotifications"][0]["message"]["text"]
+
+
+@pytest.fixture
+def warned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "deep" / "m.json"
+    file.parent.mkdir()
+    file.write_text('{"StartAt":"A","States":{"A":{"Type":"Pass","OutputPath":"$v","End":true}}}')
+    monkeypatch.chdir(file.parent)
+    return file
+
+
+def test_a_warning_can_be_ignored(warned: Path, invoke: Invoke) -> None:
+    assert "unassigned-variable" in invoke("validate", warned).output
+    assert invoke("validate", "--strict", warned).exit_code == 1
+    ran = invoke("validate", "--strict", "--ignore", "unassigned-variable", warned)
+    assert (ran.exit_code, ran.output[:2]) == (0, "✓ ")
+
+
+@pytest.mark.parametrize(
+    ("name", "header"), ((".stepwell.toml", "[validate]"), ("pyproject.toml", "[tool.stepwell.validate]"))
+)
+def test_a_project_can_ignore_it_for_all(warned: Path, invoke: Invoke, name: str, header: str) -> None:
+    settings = warned.parent.parent / name
+    settings.write_text(f'{header}\nignore = ["unassigned-variable"]\nstrict = true\n')
+    assert invoke("validate", warned).output.startswith("✓ ")
+    settings.write_text(f"{header}\nstrict = true\n")
+    assert invoke("validate", warned).exit_code == 1
+    assert invoke("validate", "--no-strict", warned).exit_code == 0
+    assert command("validate", warned, directory=warned.parent).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    (
+        ("[validate]\nignore = ['nope']", "there is no code 'nope'"),
+        ("[validate]\nignore = ['NO_DOLLARS']", "did you mean NO_DOLLAR?"),
+        ("[validate]\nignore = ['MISSING_END_STATE']", "cannot be ignored"),
+        ("[validate]\ntarget = 'gcp'", "target must be one of stepwell, aws"),
+        ("[validate]\nstrikt = true", "there is no setting 'validate.strikt'"),
+        ("validate = 1", "must be a table"),
+        ("[validate", "cannot be read"),
+    ),
+)
+def test_settings_that_cannot_be_used(warned: Path, invoke: Invoke, text: str, said: str) -> None:
+    (warned.parent / ".stepwell.toml").write_text(text)
+    long, short = invoke("validate", "--strict", warned), command("validate", warned, directory=warned.parent)
+    assert (long.exit_code, short.returncode) == (2, 2)
+    assert said in long.output
+    assert said in short.stderr
+
+
 ODD = {
     "deep": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "unclosed": b"[" * 100_000,

@@ -13,6 +13,8 @@ from stepwell.engine.jsontypes import Json
 from stepwell.engine.states_errors import ErrorName
 
 _RESERVED: Final = "States."
+_OPEN_FAMILY: Final = "States.Http."
+"""Errors of HTTP tasks, such as States.Http.StatusCode.429."""
 _KNOWN: Final = frozenset(name.value for name in ErrorName if name.startswith(_RESERVED))
 
 
@@ -32,8 +34,8 @@ def _check_entries(report: Report, state: StateAt, field: str, code: DiagnosticC
     for index, (entry, place) in enumerate(state.entries(field)):
         listed = entry.get("ErrorEquals")
         names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
-        for name in names:
-            _check_known(report, name, (place, "ErrorEquals"))
+        for position, name in enumerate(listed if isinstance(listed, list) else ()):
+            _check_known(report, name, ((place, "ErrorEquals"), position))
         taken = {name: first for name in names if (first := _taken_by(name, seen)) is not None}
         if names and len(taken) == len(set(names)):
             first = max(taken.values())
@@ -59,8 +61,10 @@ def _taken_by(name: str, seen: Mapping[str, int]) -> int | None:
     return None
 
 
-def _check_known(report: Report, name: str, place: Place) -> None:
-    if not name.startswith(_RESERVED) or name in _KNOWN or "${" in name:
+def _check_known(report: Report, name: Json, place: Place) -> None:
+    if not isinstance(name, str) or not name.startswith(_RESERVED) or name in _KNOWN:
+        return
+    if name.startswith(_OPEN_FAMILY) or "${" in name:
         return
     near = get_close_matches(name, _KNOWN, 1, cutoff=0.75)
     report.warn(

@@ -57,7 +57,7 @@ def references(state: StateAt, expressions: Mapping[str, Jsonata]) -> dict[str, 
 
 def expressions_of(state: StateAt) -> Iterator[tuple[str, Place]]:
     """Every path, intrinsic call or JSONata expression (as it is written) of a state with the place of its field."""
-    table = _TABLES.get(state.type) if isinstance(state.type, str) else None
+    table = _TABLES.get(state.type)
     if table is not None:
         yield from _expressions(state.fields, table, state)
 

@@ -33,8 +33,10 @@ class StateAt:
     language: QueryLanguage
 
     @property
-    def type(self) -> Json:
-        return self.fields.get("Type")
+    def type(self) -> str:
+        """Its type; empty where it has none."""
+        found = self.fields.get("Type")
+        return found if isinstance(found, str) else ""
 
     def entries(self, field: str) -> list[tuple[Mapping[str, Json], Place]]:
         """The objects in an array field, such as Retry, with their places."""

@@ -1,0 +1,385 @@
+"""Each lint says what is surely wrong, and is silent about what may be right."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from stepwell.engine.asl.diagnostics import Diagnostic, Severity
+from stepwell.engine.asl.document import examine
+from tests.unit.asl.definitions import FUNCTION
+
+ACTIVITY = "arn:aws:states:us-east-1:123456789012:activity:a"
+TOKEN = "arn:aws:states:::sqs:sendMessage.waitForTaskToken"
+TASK = {"Type": "Task", "Resource": FUNCTION}
+
+
+def findings(states: dict[str, Any], start: str | None = None, **fields: Any) -> list[Diagnostic]:
+    definition = {"StartAt": start or next(iter(states)), "States": states, **fields}
+    found = examine(json.dumps(definition)).findings
+    assert [one for one in found if one.severity is Severity.ERROR] == []
+    assert all(one.line == 1 for one in found)
+    return found
+
+
+def codes(states: dict[str, Any], start: str | None = None, **fields: Any) -> list[tuple[str, str | None]]:
+    return [(one.code.value, one.location) for one in findings(states, start, **fields)]
+
+
+def jsonata(states: dict[str, Any]) -> list[tuple[str, str | None]]:
+    return codes(states, QueryLanguage="JSONata")
+
+
+def ends(**fields: Any) -> dict[str, Any]:
+    return {"Type": "Pass", "End": True, **fields}
+
+
+def leads(to: str, **fields: Any) -> dict[str, Any]:
+    return {"Type": "Pass", "Next": to, **fields}
+
+
+# Error names, Retry and Catch
+
+
+def with_names(field: str, *names: list[str]) -> list[tuple[str, str | None]]:
+    more = {} if field == "Retry" else {"Next": "B"}
+    task = {**TASK, "Next": "B", field: [{"ErrorEquals": each, **more} for each in names]}
+    return codes({"A": task, "B": {"Type": "Succeed"}})
+
+
+@pytest.mark.parametrize("name", ("States.Timout", "States.timeout", "States.Mine", "States."))
+def test_error_names_that_do_not_exist(name: str) -> None:
+    assert with_names("Retry", [name]) == [("unknown-error-name", "/States/A/Retry[0]/ErrorEquals[0]")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ("States.Timeout", "States.Http.Socket", "States.Http.StatusCode.429", "Mine", "Lambda.Unknown", "states.timeout"),
+)
+def test_error_names_that_do_or_may_exist(name: str) -> None:
+    assert with_names("Catch", [name]) == []
+
+
+def test_a_near_name_is_suggested() -> None:
+    (found,) = findings({"A": {**TASK, "Retry": [{"ErrorEquals": ["States.TimeOut"]}], "End": True}})
+    assert found.hint == "Did you mean 'States.Timeout'?"
+
+
+@pytest.mark.parametrize("field", ("Retry", "Catch"))
+@pytest.mark.parametrize(
+    "names",
+    (
+        (["X"], ["X"]),
+        (["X", "Y"], ["Y", "X"]),
+        (["States.TaskFailed"], ["Mine"]),
+        (["X"], ["States.TaskFailed"], ["X", "Y"]),
+    ),
+)
+def test_entries_that_nothing_reaches(field: str, names: tuple[list[str], ...]) -> None:
+    code = "unreachable-retrier" if field == "Retry" else "unreachable-catcher"
+    assert with_names(field, *names) == [(code, f"/States/A/{field}[{len(names) - 1}]")]
+
+
+@pytest.mark.parametrize(
+    "names",
+    (
+        (["X"], ["Y"], ["States.ALL"]),
+        (["X"], ["X", "Y"]),
+        (["States.TaskFailed"], ["States.Timeout"]),
+        (["Mine"], ["States.TaskFailed"]),
+        (["States.Timeout"], ["States.HeartbeatTimeout"]),
+    ),
+)
+def test_entries_that_something_reaches(names: tuple[list[str], ...]) -> None:
+    assert with_names("Retry", *names) == with_names("Catch", *names) == []
+
+
+# Times
+
+
+@pytest.mark.parametrize(("heartbeat", "timeout", "wrong"), ((60, 60, True), (90, 60, True), (20, 60, False)))
+def test_heartbeats(heartbeat: int, timeout: int, wrong: bool) -> None:
+    found = codes({"A": {**TASK, "HeartbeatSeconds": heartbeat, "TimeoutSeconds": timeout, "End": True}})
+    assert found == [("heartbeat-too-long", "/States/A/HeartbeatSeconds")] * wrong
+
+
+@pytest.mark.parametrize("resource", (ACTIVITY, TOKEN))
+def test_tasks_that_would_wait_for_years(resource: str) -> None:
+    task = {"Type": "Task", "Resource": resource, "End": True}
+    assert codes({"A": task}) == [("unbounded-task", "/States/A")]
+    assert codes({"A": task}, TimeoutSeconds=60) == []
+    for field, value in (("TimeoutSeconds", 5), ("HeartbeatSeconds", 5), ("TimeoutSecondsPath", "$.t")):
+        assert codes({"A": {**task, field: value}}) == []
+
+
+@pytest.mark.parametrize("resource", (FUNCTION, "arn:aws:states:::sqs:sendMessage", "celery:x"))
+def test_tasks_that_end_by_themselves(resource: str) -> None:
+    assert codes({"A": {"Type": "Task", "Resource": resource, "End": True}}) == []
+
+
+# Variables
+
+
+def test_a_variable_that_nothing_assigns() -> None:
+    (found,) = findings({"A": ends(Parameters={"x": {"y.$": "$order.id"}})})
+    assert (found.code, found.location) == ("unassigned-variable", "/States/A/Parameters/x/y.$")
+    assert "$order" in found.message
+
+
+@pytest.mark.parametrize(
+    "text", ("$", "$.a", "$$.Execution.Id", "$['a']", "States.Format('$a {}', $.b)", "States.Array('it\\'s $c')")
+)
+def test_what_is_no_variable(text: str) -> None:
+    assert codes({"A": ends(Parameters={"x.$": text})}) == []
+
+
+def test_intrinsic_functions_read_variables() -> None:
+    assert codes({"A": ends(Parameters={"x.$": "States.Format('{}', $n)"})}) == [
+        ("unassigned-variable", "/States/A/Parameters/x.$")
+    ]
+
+
+def test_assigned_on_one_way_is_enough() -> None:
+    choice = {
+        "Type": "Choice",
+        "Choices": [{"Variable": "$.a", "IsPresent": True, "Next": "B", "Assign": {"v": 1}}],
+        "Default": "C",
+    }
+    assert codes({"A": choice, "B": ends(OutputPath="$v"), "C": ends(Assign={"v": 1})}) == []
+    assert codes({"A": choice, "B": leads("C"), "C": ends(OutputPath="$v")}) == []
+
+
+def test_the_assign_of_a_choice_state_is_for_its_default() -> None:
+    choice = {
+        "Type": "Choice",
+        "Choices": [{"Variable": "$.a", "IsNull": True, "Next": "B"}],
+        "Default": "C",
+        "Assign": {"v": 1},
+    }
+    states = {"A": choice, "B": ends(OutputPath="$v"), "C": ends(OutputPath="$v")}
+    assert codes(states) == [("unassigned-variable", "/States/B/OutputPath")]
+
+
+def test_a_state_does_not_see_its_own_assignments() -> None:
+    assert codes({"A": ends(Assign={"v": 1, "w.$": "$v"})}) == [("unassigned-variable", "/States/A/Assign/w.$")]
+    loop = {"A": leads("B", Assign={"v.$": "$v"}), "B": leads("A")}
+    assert codes({**loop, "B": {**loop["B"], "Next": "C"}, "C": ends()}) == [
+        ("unassigned-variable", "/States/A/Assign/v.$")
+    ]
+
+
+def test_a_loop_brings_back_what_it_assigns() -> None:
+    choice = {
+        "Type": "Choice",
+        "Choices": [{"Variable": "$.a", "IsPresent": True, "Next": "C"}],
+        "Default": "B",
+    }
+    states = {"A": choice, "B": leads("A", Assign={"v": 1}), "C": ends(OutputPath="$v")}
+    assert codes(states) == []
+
+
+def test_catchers_assign_for_where_they_lead() -> None:
+    task = {**TASK, "Next": "B", "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "C", "Assign": {"e.$": "$.Error"}}]}
+    states = {"A": task, "B": ends(OutputPath="$e"), "C": ends(OutputPath="$e")}
+    assert codes(states) == [("unassigned-variable", "/States/B/OutputPath")]
+
+
+def test_branches_see_out_and_are_not_seen() -> None:
+    branch = {"StartAt": "B", "States": {"B": ends(Parameters={"x.$": "$outer"}, Assign={"inner": 1})}}
+    states = {
+        "A": leads("P", Assign={"outer": 1}),
+        "P": {"Type": "Parallel", "Branches": [branch], "Next": "C", "Assign": {"late": 1}},
+        "C": ends(Parameters={"x.$": "$inner", "y.$": "$late"}),
+    }
+    assert codes(states) == [("unassigned-variable", "/States/C/Parameters/x.$")]
+
+
+@pytest.mark.parametrize("mode", ("INLINE", "DISTRIBUTED"))
+def test_a_distributed_map_sees_nothing_of_outside(mode: str) -> None:
+    processor = {
+        "ProcessorConfig": {"Mode": mode, **({"ExecutionType": "STANDARD"} if mode == "DISTRIBUTED" else {})},
+        "StartAt": "I",
+        "States": {"I": ends(OutputPath="$outer")},
+    }
+    states = {
+        "A": leads("M", Assign={"outer": 1}),
+        "M": {"Type": "Map", "ItemSelector": {"x.$": "$outer"}, "ItemProcessor": processor, "End": True},
+    }
+    inside = "/States/M/ItemProcessor/States/I/OutputPath"
+    assert codes(states) == ([("unassigned-variable", inside)] if mode == "DISTRIBUTED" else [])
+
+
+def test_variables_in_jsonata() -> None:
+    output = {"a": "{% $gone + 1 %}", "b": "{% ($local := 1; $local + $states.input.x) %}"}
+    assert jsonata({"A": ends(Output=output)}) == [("unassigned-variable", "/States/A/Output/a")]
+    assert jsonata({"A": ends(Output="{% $map([1, 2], function($x) { $x + $uppercase('a') }) %}")}) == []
+    assert jsonata({"A": leads("B", Assign={"v": 1}), "B": ends(Output="{% $v %}")}) == []
+
+
+# Paths
+
+
+def test_a_field_that_a_constant_result_has_not() -> None:
+    states = {"A": leads("B", Result={"x": {"y": 1}}), "B": ends(InputPath="$.x.z")}
+    (found,) = findings(states)
+    assert (found.code, found.location) == ("impossible-path", "/States/B/InputPath")
+    assert found.hint == "The fields there are: y."
+
+
+@pytest.mark.parametrize(
+    "before",
+    (
+        {"Result": {"x": 1}, "ResultPath": "$.r"},
+        {"Result": {"x": {"y": 2}}},
+        {"Result": [{"x": 1}]},
+        {"Parameters": {"x.$": "$.any"}},
+        {"Parameters": {"x.$": "States.StringToJson($.any)"}},
+        {"ResultPath": None},
+        {},
+    ),
+)
+def test_fields_that_may_be_there(before: dict[str, Any]) -> None:
+    assert codes({"A": leads("B", **before), "B": ends(InputPath="$.x.y")}) == []
+
+
+@pytest.mark.parametrize(
+    "before",
+    (
+        {"Result": {"z": 1}},
+        {"Result": {"x": 1}},
+        {"Result": "text"},
+        {"Parameters": {"z.$": "$.any"}},
+        {"Result": {"x": {"y": 1}}, "OutputPath": "$.x"},
+        {"InputPath": None},
+        {"InputPath": None, "Result": 1, "ResultPath": "$.x", "OutputPath": "$"},
+    ),
+)
+def test_fields_that_cannot_be_there(before: dict[str, Any]) -> None:
+    expected = [("impossible-path", "/States/B/Parameters/a.$")]
+    states = {"A": leads("B", **before), "B": ends(Parameters={"a.$": "$.x.y"})}
+    assert codes(states) == expected or before.get("ResultPath") == "$.x"
+
+
+def test_what_another_way_may_bring_is_possible() -> None:
+    choice = {
+        "Type": "Choice",
+        "Choices": [{"Variable": "$.a", "IsPresent": True, "Next": "B"}],
+        "Default": "C",
+    }
+    states = {"A": choice, "B": leads("C", Result={"x": 1}), "C": ends(InputPath="$.y")}
+    assert codes(states) == []
+    both = {"A": choice, "B": leads("D", Result={"x": 1}), "C": leads("D", Result={"z": 1}), "D": ends(InputPath="$.z")}
+    assert codes(both) == []
+    assert codes({**both, "D": ends(InputPath="$.y")}) == [("impossible-path", "/States/D/InputPath")]
+
+
+def test_the_error_of_a_catcher() -> None:
+    task = {**TASK, "Next": "B", "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "C"}]}
+    states = {
+        "A": task,
+        "B": {"Type": "Succeed"},
+        "C": {"Type": "Fail", "ErrorPath": "$.Error", "CausePath": "$.Message"},
+    }
+    assert codes(states) == [("impossible-path", "/States/C/CausePath")]
+
+
+def test_a_choice_that_asks_whether_something_is_there() -> None:
+    def choice(*rules: dict[str, Any]) -> dict[str, Any]:
+        return {"Type": "Choice", "Choices": [{**rule, "Next": "C"} for rule in rules], "Default": "C"}
+
+    unguarded = choice({"Variable": "$.y", "NumericEquals": 1})
+    guarded = choice({"And": [{"Variable": "$.y", "IsPresent": True}, {"Variable": "$.y", "NumericEquals": 1}]})
+    first, last = leads("B", Result={"x": 1}), {"Type": "Succeed"}
+    assert codes({"A": first, "B": unguarded, "C": last}) == [("impossible-path", "/States/B/Choices[0]/Variable")]
+    assert codes({"A": first, "B": guarded, "C": last}) == []
+
+
+def test_items_of_a_map_and_inputs_of_branches() -> None:
+    processor = {"StartAt": "I", "States": {"I": ends(InputPath="$.gone")}}
+    selected = {"Type": "Map", "ItemSelector": {"x.$": "$$.Map.Item.Value"}, "ItemProcessor": processor, "End": True}
+    assert codes({"A": selected}) == [("impossible-path", "/States/A/ItemProcessor/States/I/InputPath")]
+    plain = {name: value for name, value in selected.items() if name != "ItemSelector"}
+    assert codes({"A": plain}) == []
+    parallel = {"Type": "Parallel", "Parameters": {"x": 1}, "Branches": [processor], "End": True}
+    assert codes({"A": parallel}) == [("impossible-path", "/States/A/Branches[0]/States/I/InputPath")]
+
+
+def test_a_loop_that_nests_a_value_into_itself() -> None:
+    states = {
+        "A": leads("B", Result={"x": 1}),
+        "B": leads("C", Parameters={"prev.$": "$"}),
+        "C": {"Type": "Choice", "Choices": [{"Variable": "$.prev.x", "IsPresent": True, "Next": "B"}], "Default": "D"},
+        "D": ends(InputPath="$.prev.prev.prev"),
+    }
+    assert codes(states) == []
+
+
+@pytest.mark.parametrize("text", ("$.order", "order.total", "order"))
+def test_jsonata_that_reads_a_document(text: str) -> None:
+    assert jsonata({"A": ends(Output=f"{{% {text} %}}")}) == [("impossible-path", "/States/A/Output")]
+
+
+@pytest.mark.parametrize("text", ("true", "null", "$states.input.order", "[1, 2].($ * 2)", "{'a': 1}.a", "'order'"))
+def test_jsonata_that_reads_what_is_there(text: str) -> None:
+    assert jsonata({"A": ends(Output=f"{{% {text} %}}")}) == []
+
+
+def test_results_exist_after_the_task() -> None:
+    task = {**TASK, "End": True, "Output": "{% $states.result %}", "Assign": {"r": "{% $states.result %}"}}
+    assert jsonata({"A": task}) == []
+    assert jsonata({"A": {**task, "Arguments": "{% $states.result %}"}}) == [("impossible-path", "/States/A/Arguments")]
+    assert jsonata({"A": ends(Output="{% $states.result %}")}) == [("impossible-path", "/States/A/Output")]
+    caught = {"ErrorEquals": ["States.ALL"], "Next": "B", "Output": "{% $states.errorOutput %}"}
+    states = {"A": {**task, "Catch": [caught]}, "B": {"Type": "Succeed"}}
+    assert jsonata(states) == []
+    assert jsonata({"A": ends(Output="{% $states.errorOutput %}")}) == [("impossible-path", "/States/A/Output")]
+
+
+# Secrets
+
+SECRETS = {
+    "aws": "AKIA" + "QWERTYUIOPASDFGH",
+    "github": "ghp_" + "a1" * 18,
+    "slack": "xoxb-" + "123456789012-abcdef",
+    "url": "postgres://app:" + "s3cr3t" + "@db.example/x",
+    "bearer": "Bearer " + "abcdefghijklmnop1234",
+    "pem": "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIEowIBAAKCAQEA7\n-----END RSA PRIVATE KEY-----",
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_secrets_are_found_and_never_shown(kind: str) -> None:
+    found = findings({"A": {**TASK, "Parameters": {"x": SECRETS[kind]}, "End": True}})
+    assert [one.code for one in found] == ["secret-in-definition"]
+    assert SECRETS[kind] not in repr(found)
+
+
+def test_no_other_finding_shows_a_secret() -> None:
+    states = {"A": {"Type": "Task", "Resource": SECRETS["url"], "Comment": 5, "End": True}}
+    for text in (json.dumps({"StartAt": "A", "States": states}), f'{{"a": "{SECRETS["url"]}", }}'):
+        examined = examine(text)
+        assert examined.findings
+        assert "s3cr3t" not in repr(examined.findings)
+
+
+@pytest.mark.parametrize("name", ("Password", "dbPassword", "api_key", "client-secret", "ACCESS_TOKEN"))
+def test_secrets_by_their_names(name: str) -> None:
+    assert codes({"A": ends(Result={name: "hunter2!x"})}) == [("secret-in-definition", f"/States/A/Result/{name}")]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ("$.password", "${Password}", "{{resolve:secretsmanager:x}}", "arn:aws:secretsmanager:x", "<password>", "a b c d"),
+)
+def test_what_stands_for_a_secret_is_none(value: str) -> None:
+    assert codes({"A": ends(Result={"password": value, "Comment": "the password is elsewhere"})}) == []
+
+
+def test_warnings_can_be_ignored_and_errors_cannot() -> None:
+    text = json.dumps({"StartAt": "A", "States": {"A": ends(OutputPath="$v", Comment=5)}})
+    every = {one.code for one in examine(text).findings}
+    assert every == {"unassigned-variable", "SCHEMA_VALIDATION_FAILED"}
+    left = examine(text, ignore=("unassigned-variable", "SCHEMA_VALIDATION_FAILED")).findings
+    assert [one.code for one in left] == ["SCHEMA_VALIDATION_FAILED"]
