@@ -73,6 +73,25 @@ def claim_key(secret: bytes) -> str:
     return hashlib.blake2b(b"claim", digest_size=16, key=secret).hexdigest()
 
 
+_EXPRESS_KEY: Final = "express"
+
+
+def express_claim_key(node: str, secret: bytes) -> str:
+    """The claim key of a task of an Express execution: it leads to the node that runs it (`node_tag`), which alone knows of it."""
+    return f"{_EXPRESS_KEY}:{node}:{claim_key(secret)}"
+
+
+def express_node_of(key: str) -> str | None:
+    """The tag of the node that a claim key leads to; None if it is not of an Express execution."""
+    kind, _, rest = key.partition(":")
+    return rest.partition(":")[0] if kind == _EXPRESS_KEY else None
+
+
+def node_tag(address: str | None) -> str:
+    """A short name for the node that listens at an address. It tells a worker nothing of the address."""
+    return hashlib.blake2b((address or "").encode(), digest_size=8).hexdigest()
+
+
 class StatesArn(NamedTuple):
     """An ARN of the `states` service taken apart. `kind` is stateMachine, execution, express, activity or mapRun."""
 
@@ -125,6 +144,13 @@ def labelled_machine(arn: str) -> tuple[str, str]:
     parts = arn.split(":")
     parts[5] = "stateMachine"
     return ":".join(parts[:7]), parts[6]
+
+
+def express_arn(machine_arn: str, name: str, uuid: UUID) -> str:
+    """The ARN of an Express execution. Names need not be unique: each start has a `uuid` of its own."""
+    parts = machine_arn.split(":")
+    parts[5] = "express"
+    return ":".join([*parts[:7], name, str(uuid)])
 
 
 _FORBIDDEN_IN_NAMES: Final = re.compile(

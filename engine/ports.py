@@ -256,6 +256,31 @@ class StartAnswer:
     started_at: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpressView:
+    """An execution of an Express state machine. `attempt` counts its runs; 0: it was called synchronously, and is kept nowhere.
+
+    `input` and `output` are set only when asked for.
+    """
+
+    id: ExecutionId
+    arn: str
+    name: str
+    machine_arn: str
+    machine_name: str
+    machine_key: int
+    revision: int
+    status: Status
+    started_at: int
+    stopped_at: int | None = None
+    attempt: int = 0
+    error: str | None = None
+    cause: str | None = None
+    trace_header: str | None = None
+    input: Document | None = None
+    output: Document | None = None
+
+
 class CommandOutcome(StrEnum):
     """What came of a stop, redrive, discard or other command, decided by one compare-and-set on the execution's row."""
 
@@ -300,6 +325,10 @@ class Runtime(Protocol):
 
     async def start(self, request: StartRequest) -> StartAnswer:
         """Start an execution; answered when it is durable."""
+
+    async def run_express(self, request: StartRequest) -> ExpressView:
+        """Run an Express execution and answer when it has ended: at most once. Raises `StoreUnavailableError` also when the
+        node that ran it was lost; asking again runs it again."""
 
     async def wait(self, id: ExecutionId, timeout_ms: int) -> Waited:
         """Wait until an execution has ended, so long at most."""

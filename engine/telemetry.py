@@ -142,6 +142,29 @@ TIMERS_LATE_SECONDS: Final = Metric(
     "stepwell_timer_lag_seconds", MetricKind.HISTOGRAM, "How late timers fire after they are due."
 )
 DEAD_LETTERS: Final = Metric("stepwell_dead_letters_total", MetricKind.COUNTER, "Dead letters written.")
+EXPRESS_STARTED: Final = Metric(
+    "stepwell_express_started_total",
+    MetricKind.COUNTER,
+    "Express executions started, by how they are called.",
+    ("call",),
+)
+EXPRESS_ENDED: Final = Metric(
+    "stepwell_express_ended_total", MetricKind.COUNTER, "Express executions ended, by status.", ("status",)
+)
+EXPRESS_RERUNS: Final = Metric(
+    "stepwell_express_reruns_total", MetricKind.COUNTER, "Express executions run again after their node was lost."
+)
+EXPRESS_REFUSED: Final = Metric(
+    "stepwell_express_refused_total",
+    MetricKind.COUNTER,
+    "Express executions refused because there was no room for them.",
+)
+EXPRESS_RUNNING: Final = Metric(
+    "stepwell_express_running", MetricKind.GAUGE, "Express executions that run on this node."
+)
+EXPRESS_BYTES: Final = Metric(
+    "stepwell_express_bytes", MetricKind.GAUGE, "Memory that the Express executions on this node hold, about."
+)
 
 METRICS: Final = (
     API_REQUESTS,
@@ -157,6 +180,12 @@ METRICS: Final = (
     SHARDS_OWNED,
     TIMERS_LATE_SECONDS,
     DEAD_LETTERS,
+    EXPRESS_STARTED,
+    EXPRESS_ENDED,
+    EXPRESS_RERUNS,
+    EXPRESS_REFUSED,
+    EXPRESS_RUNNING,
+    EXPRESS_BYTES,
 )
 """Every metric there is."""
 

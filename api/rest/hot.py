@@ -59,12 +59,28 @@ def wait_of(request: Request) -> int | None:
     return int(seconds * 1000)
 
 
+def sync_of(request: Request) -> bool:
+    """The query parameter `sync`."""
+    text = request.query().get("sync") if request.query_string else None
+    if text is None or text == "false":
+        return False
+    if text not in ("", "true"):
+        raise refusals.invalid("'sync' must be true or false")
+    return True
+
+
 async def start_execution(services: Services, request: Request, machine: str) -> Reply:
     body = bodies.read(_start, request.body)
     wait = wait_of(request)
     parent = parse_traceparent(request.header(b"traceparent"))
     trace = current_traceparent() if parent is None else str(parent)
     arn = await services.state_machines.arn_named(request.context, machine)
+    if sync_of(request):
+        if wait is not None:
+            raise refusals.invalid("'sync' and 'wait' exclude each other: a synchronous execution is always waited for")
+        input = None if body.input is msgspec.UNSET else bytes(body.input)
+        ran = await services.executions.run_sync(arn, input=input, name=body.name, trace_header=trace)
+        return reply(views.express(ran))
     started = await services.executions.start(
         arn,
         input=None if body.input is msgspec.UNSET else bytes(body.input),

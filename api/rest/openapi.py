@@ -111,6 +111,7 @@ _VIEWS: Final[dict[str, Schema]] = {
         name=_TEXT,
         stateMachine=_TEXT,
         stateMachineArn=_TEXT,
+        type=_says({"type": "string", "enum": ["EXPRESS"]}, "Of an Express execution only."),
         revision=_says(_COUNT, "The revision of the definition it runs."),
         status=_STATUS,
         startedAt=_TIME,
@@ -120,6 +121,7 @@ _VIEWS: Final[dict[str, Schema]] = {
         error=_says(_TEXT, "The error name, once FAILED, TIMED_OUT or ABORTED."),
         cause=_TEXT,
         events=_says(_COUNT, "How many history events there are."),
+        attempt=_says(_COUNT, "Of an Express execution: how many times it has been run from the start."),
         redriveCount=_COUNT,
         redrivenAt=_TIME,
         redriveStatus={"type": "string", "enum": ["REDRIVABLE", "NOT_REDRIVABLE"]},
@@ -225,6 +227,12 @@ _WAIT: Final[Schema] = {
     "schema": {"type": "number", "minimum": 0, "maximum": 300},
     "description": "Seconds to wait for the end of the execution.",
 }
+_SYNC: Final[Schema] = {
+    "name": "sync",
+    "in": "query",
+    "schema": {"type": "boolean"},
+    "description": "Run an Express state machine synchronously: at most once, answered with 200 when it has ended.",
+}
 _TRACEPARENT: Final[Schema] = {
     "name": "traceparent",
     "in": "header",
@@ -265,6 +273,7 @@ HOT_PATHS: Final[dict[tuple[str, str], Schema]] = {
         bodies.StartBody,
         _MACHINE,
         _WAIT,
+        _SYNC,
         _TRACEPARENT,
     ),
     ("get", "/v1/executions/{reference}"): _operation(

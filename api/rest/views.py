@@ -15,6 +15,7 @@ from stepwell.engine.ports import (
     ConnectionRecord,
     DeadLetter,
     ExecutionView,
+    ExpressView,
     FunctionRecord,
     MachineRecord,
     StartAnswer,
@@ -106,6 +107,30 @@ def execution(view: ExecutionView, redrive: Redrivability | None = None) -> View
         if redrive.reason is not None:
             shown["redriveStatusReason"] = redrive.reason
     return shown
+
+
+def express(view: ExpressView) -> View:
+    """An execution of an Express state machine."""
+    return _present(
+        {
+            "id": view.id.hex(),
+            "arn": view.arn,
+            "name": view.name,
+            "stateMachine": view.machine_name,
+            "stateMachineArn": view.machine_arn,
+            "type": "EXPRESS",
+            "revision": view.revision,
+            "status": view.status.value,
+            "startedAt": time(view.started_at),
+            "stoppedAt": time(view.stopped_at),
+            "input": raw(view.input),
+            "output": raw(view.output),
+            "error": view.error,
+            "cause": view.cause,
+            "attempt": view.attempt or None,
+            "traceHeader": view.trace_header,
+        }
+    )
 
 
 def event(id: int, event: HistoryEvent) -> View:

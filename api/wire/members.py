@@ -84,6 +84,14 @@ INPUTS: Final[dict[str, Structure]] = {
     "StartExecution": structure(
         "stateMachineArn", stateMachineArn=ARN, name=NAME, input=DATA, traceHeader=TRACE_HEADER
     ),
+    "StartSyncExecution": structure(
+        "stateMachineArn",
+        stateMachineArn=ARN,
+        name=NAME,
+        input=DATA,
+        traceHeader=TRACE_HEADER,
+        includedData=INCLUDED_DATA,
+    ),
     "StopExecution": structure("executionArn", executionArn=ARN, error=ERROR, cause=CAUSE),
     "TestState": structure(
         "definition",

@@ -117,18 +117,34 @@ async def validate_state_machine_definition(services: Services, request: Request
 # ------------------------------------------------------------------------------------------------------------ executions
 
 
+def _trace(request: Request, input: Input) -> str | None:
+    trace: str | None = input.get("traceHeader")
+    if trace is None and (parent := parse_traceparent(request.header(b"traceparent"))) is not None:
+        return str(parent)
+    return trace
+
+
 async def start_execution(services: Services, request: Request, input: Input) -> Answer:
     text = input.get("input")
-    trace = input.get("traceHeader")
-    if trace is None and (parent := parse_traceparent(request.header(b"traceparent"))) is not None:
-        trace = str(parent)
     started = await services.executions.start(
         input["stateMachineArn"],
         input=None if text is None else text.encode(),
         name=input.get("name"),
-        trace_header=trace,
+        trace_header=_trace(request, input),
     )
     return {"executionArn": started.answer.arn, "startDate": seconds(started.answer.started_at)}
+
+
+async def start_sync_execution(services: Services, request: Request, input: Input) -> Answer:
+    """A caller that goes away does not stop the execution."""
+    text = input.get("input")
+    view = await services.executions.run_sync(
+        input["stateMachineArn"],
+        input=None if text is None else text.encode(),
+        name=input.get("name"),
+        trace_header=_trace(request, input),
+    )
+    return shapes.sync_execution(view, data=input.get("includedData") != "METADATA_ONLY")
 
 
 async def describe_execution(services: Services, request: Request, input: Input) -> Answer:
@@ -298,6 +314,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "SendTaskHeartbeat": send_task_heartbeat,
     "SendTaskSuccess": send_task_success,
     "StartExecution": start_execution,
+    "StartSyncExecution": start_sync_execution,
     "StopExecution": stop_execution,
     "TestState": test_state,
     "UpdateStateMachine": update_state_machine,
@@ -315,7 +332,6 @@ NOT_SERVED: Final = frozenset(
         "ListMapRuns",
         "ListStateMachineAliases",
         "PublishStateMachineVersion",
-        "StartSyncExecution",
         "TagResource",
         "UntagResource",
         "UpdateMapRun",

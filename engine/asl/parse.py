@@ -44,7 +44,6 @@ from stepwell.engine.asl.states import (
     TaskState,
     WaitState,
 )
-from stepwell.engine.asl.unsupported import check_supported
 from stepwell.engine.asl.validate import MachineType, check_definition, check_state
 from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Json
@@ -72,17 +71,13 @@ def parse_definition(
     definition: str | bytes | Mapping[str, Json],
     *,
     machine_type: MachineType | str = MachineType.STANDARD,
-    only_supported: bool = True,
 ) -> StateMachine:
     """The compiled model of a definition: its text, or its JSON value.
 
-    Raises `DefinitionError` with every error found. With `only_supported` also what this version cannot run is refused;
-    without it the model of such a definition is made, and running it fails where the missing part begins.
+    Raises `DefinitionError` with every error found.
     """
     value: Json = definition if isinstance(definition, Mapping) else read_definition(definition)
     report = check_definition(value, machine_type=MachineType(machine_type), runnable=True)
-    if only_supported and not report.has_errors and isinstance(value, dict):
-        check_supported(report, value, MachineType(machine_type))
     if report.has_errors:
         raise _refusal(report, None if isinstance(definition, Mapping) else definition)
     try:

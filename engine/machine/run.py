@@ -35,7 +35,7 @@ from stepwell.engine.machine.commands import (
 from stepwell.engine.machine.decisions import Decision, DecisionKind
 from stepwell.engine.machine.history import ENTERED, EXITED, NO_DATA, TERMINAL, Details, HistoryEvent
 from stepwell.engine.machine.inspection import Inspection
-from stepwell.engine.machine.snapshot import ExecutionState, Frame, Phase, Timer
+from stepwell.engine.machine.snapshot import ExecutionState, Frame, Phase, Timer, Workflow
 from stepwell.engine.query.scope import Heavy, Scope, StatesScope
 from stepwell.engine.query.timestamps import format_timestamp
 from stepwell.engine.states_errors import ErrorName, StatesError
@@ -85,7 +85,7 @@ class Run:
         """Append an event; returns its id."""
         state = self.state
         id = state.next_event
-        if id >= MAX_HISTORY_EVENTS and type not in TERMINAL:
+        if id >= MAX_HISTORY_EVENTS and type not in TERMINAL and state.info.workflow is Workflow.STANDARD:
             raise HistoryFullError
         raw = NO_DATA
         if payload is not None:
@@ -142,8 +142,9 @@ class Run:
             "StartTime": format_timestamp(info.started_at),
             "Name": info.name,
             "RoleArn": info.role_arn,
-            "RedriveCount": self.state.redrive_count,
         }
+        if info.workflow is not Workflow.EXPRESS_SYNC:
+            execution["RedriveCount"] = self.state.redrive_count
         if self.state.redriven_at:
             execution["RedriveTime"] = format_timestamp(self.state.redriven_at)
         state: dict[str, Json] = {"Name": frame.state, "EnteredTime": format_timestamp(frame.entered_at)}

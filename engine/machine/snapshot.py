@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Final
 
 import msgspec
@@ -186,8 +186,21 @@ class Delta(msgspec.Struct, array_like=True, omit_defaults=True):
     ready: list[int] = []
 
 
+class Workflow(StrEnum):
+    """Which kind of workflow an execution is of: what is asked of it differs in a few places."""
+
+    STANDARD = "STANDARD"
+    EXPRESS = "EXPRESS"
+    """Started asynchronously; may be run again from the start. Its history is kept nowhere, and has no limit."""
+    EXPRESS_SYNC = "EXPRESS_SYNC"
+    """Its caller waits for it; never run again."""
+
+
 class ExecutionInfo(msgspec.Struct, frozen=True):
-    """What never changes about an execution: what the context object and the history show of it."""
+    """What never changes about an execution: what the context object and the history show of it.
+
+    `deadline` is when it times out, where that is not said by its start and the definition alone.
+    """
 
     id: bytes
     """Sixteen bytes that name the execution in the store."""
@@ -200,6 +213,8 @@ class ExecutionInfo(msgspec.Struct, frozen=True):
     region: str = "us-east-1"
     version_arn: str | None = None
     alias_arn: str | None = None
+    workflow: Workflow = Workflow.STANDARD
+    deadline: int | None = None
 
 
 class ExecutionState:
@@ -292,6 +307,14 @@ def take_delta(state: ExecutionState) -> Delta:
     state.timers_dirty = set()
     state.timers_gone = []
     return delta
+
+
+def forget_delta(state: ExecutionState) -> None:
+    """What changed is written nowhere: so that what is kept of it does not grow."""
+    state.dirty.clear()
+    state.removed.clear()
+    state.timers_dirty.clear()
+    state.timers_gone.clear()
 
 
 def full_delta(state: ExecutionState) -> Delta:

@@ -197,8 +197,10 @@ def _start(run: Run, event: events.Started) -> None:
     if info.version_arn:
         details["stateMachineVersionArn"] = info.version_arn
     run.emit("ExecutionStarted", 0, details, state.input)
-    if run.machine.timeout_seconds is not None:
+    due = info.deadline
+    if due is None and run.machine.timeout_seconds is not None:
         due = info.started_at + 1000 * run.machine.timeout_seconds
+    if due is not None:
         state.execution_timer = run.start_timer(None, TimerKind.EXECUTION_TIMEOUT, due)
     frame = run.new_frame(None, 0, run.machine, state.input)
     frame.data_event = 1

@@ -183,27 +183,10 @@ class Dispatcher:
         task.add_done_callback(lambda _: self._running.pop(key, None) if self._running.get(key) is task else None)
 
     async def _perform(self, request: TaskRequest) -> None:
-        attempt = 0
-        result: TargetResult = None
-        while self._may_act():
-            try:
-                result = await self._targets.perform(request)
-                break
-            except TargetUnavailableError as error:
-                delay = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
-                log.warning("a target is away", extra={"resource": _loggable(request), "reason": str(error)})
-                attempt += 1
-                await asyncio.sleep(delay)
-            except StepwellError as error:
-                result = TaskFailed(request.task, ErrorName.RUNTIME, str(error))
-                break
-            except Exception as error:
-                log.exception("a target failed", extra={"resource": _loggable(request)})
-                cause = f"The target of {request.resource.text} failed: {type(error).__name__}."
-                result = TaskFailed(request.task, ErrorName.RUNTIME, cause)
-                break
-        else:
-            return
+        try:
+            result = await carry_out(self._targets, request, self._may_act)
+        except TargetUnavailableError:
+            return  # whoever owns the execution by now has it done
         reach("after_dispatch")
         if result is None:  # it went to a broker, and its outcome comes back by another way
             self._sent.append((request.execution, request.task))
@@ -219,6 +202,26 @@ class Dispatcher:
                 await self._store.mark_sent(sent, self._now())
             except StoreUnavailableError:
                 self._sent = sent + self._sent
+
+
+async def carry_out(targets: Targets, request: TaskRequest, wanted: Callable[[], bool]) -> TargetResult:
+    """Have a task done, trying on for as long as its target is away and it is `wanted`; then raises `TargetUnavailableError`."""
+    attempt = 0
+    while wanted():
+        try:
+            return await targets.perform(request)
+        except TargetUnavailableError as error:
+            delay = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+            log.warning("a target is away", extra={"resource": _loggable(request), "reason": str(error)})
+            attempt += 1
+            await asyncio.sleep(delay)
+        except StepwellError as error:
+            return TaskFailed(request.task, ErrorName.RUNTIME, str(error))
+        except Exception as error:
+            log.exception("a target failed", extra={"resource": _loggable(request)})
+            cause = f"The target of {request.resource.text} failed: {type(error).__name__}."
+            return TaskFailed(request.task, ErrorName.RUNTIME, cause)
+    raise TargetUnavailableError("This node may not act for the execution any more.")
 
 
 def undeliverable(request_task: int, deliveries: int) -> TaskFailed:

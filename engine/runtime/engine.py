@@ -18,7 +18,7 @@ from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock, SeedSource
 from stepwell.engine.errors import StepwellError, StoreUnavailableError
-from stepwell.engine.ids import ExecutionId
+from stepwell.engine.ids import ExecutionId, node_tag
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Finish, ScheduleTask, StartTimer, TimerKind
 from stepwell.engine.ports import (
@@ -29,6 +29,7 @@ from stepwell.engine.ports import (
 from stepwell.engine.runtime.commit import Committer
 from stepwell.engine.runtime.dispatch import MAX_DELIVERIES, Dispatcher, Targets, undeliverable
 from stepwell.engine.runtime.executor import Effects, Executor
+from stepwell.engine.runtime.express import Express
 from stepwell.engine.runtime.hot import Hot, Work
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.runtime.leases import Leases
@@ -58,6 +59,8 @@ class EngineOptions:
     owns_shards: bool = True
     poll_least: float = 0.05
     poll_most: float = 1.0
+    express_bytes: int = 256 * 1024 * 1024
+    express_drain_seconds: float = 5.0
 
 
 Listen = Callable[[asyncio.Event], Awaitable[None]]
@@ -78,7 +81,7 @@ class Engine(Effects):
         listen: Listen | None = None,
         metrics: Counts | None = None,
     ) -> None:
-        metrics = metrics or NoMetrics()
+        self.metrics = metrics = metrics or NoMetrics()
         self._store = store
         self.identity = Identity(store, options.node, seeds)
         self._machines = machines
@@ -101,6 +104,10 @@ class Engine(Effects):
         )  # fmt: skip
         self.once = OnceTasks(targets)
         self.dispatcher = Dispatcher(store, self.executor, targets, self._may_act, clock.now_ms, metrics)
+        self.express = Express(
+            targets=targets, clock=clock, seeds=seeds, region=options.region, node=node_tag(options.address),
+            most_bytes=options.express_bytes, may_act=self._may_act, metrics=metrics,
+        )  # fmt: skip
         self.timers = Timers(store, clock, lambda: self.executor.owned, self._fire, metrics)
         self.leases = Leases(
             store, self.identity, clock, address=options.address, ttl_ms=options.lease_ttl_ms,
@@ -127,6 +134,7 @@ class Engine(Effects):
 
     async def close(self) -> None:
         """Stop taking work, finish what is being committed, give the shards back."""
+        await self.express.drain(self._options.express_drain_seconds)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -139,6 +147,11 @@ class Engine(Effects):
 
     def _may_act(self) -> bool:
         return self.leases.valid
+
+    @property
+    def performs(self) -> bool:
+        """Whether this node runs executions, and does not only take requests."""
+        return self._options.owns_shards
 
     @property
     def ready(self) -> bool:

@@ -97,9 +97,24 @@ class AskClaim(msgspec.Struct, tag="claim", array_like=True, frozen=True):
 
 
 class AskReport(msgspec.Struct, tag="report", array_like=True, frozen=True):
-    """A worker reports the outcome of a claimed task."""
+    """A worker reports the outcome of a claimed task. `output` is JSON text, which cannot stand in a message of msgpack as it is."""
 
-    outcome: Outcome
+    report: Outcome
+    output: bytes | None = None
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> AskReport:
+        """The report of an outcome."""
+        if outcome.output is msgspec.UNSET:
+            return cls(outcome)
+        return cls(msgspec.structs.replace(outcome, output=msgspec.UNSET), bytes(outcome.output))
+
+    @property
+    def outcome(self) -> Outcome:
+        """What was reported."""
+        if self.output is None:
+            return self.report
+        return msgspec.structs.replace(self.report, output=msgspec.Raw(self.output))
 
 
 class AskPerform(msgspec.Struct, tag="perform", array_like=True, frozen=True):
@@ -130,8 +145,34 @@ class Performed(msgspec.Struct, array_like=True, frozen=True):
     response: dict[str, str] | None = None
 
 
+class AskExpress(msgspec.Struct, tag="express", array_like=True, frozen=True):
+    """Run an Express execution: answered when it has ended where `wait`, else when its start is durable."""
+
+    machine_key: int
+    revision: int
+    machine_arn: str
+    machine_name: str
+    role_arn: str
+    name: str
+    arn: str
+    input: bytes
+    wait: bool
+    trace_header: str | None = None
+    version_arn: str | None = None
+    alias_arn: str | None = None
+
+
 Ask: TypeAlias = (
-    AskStart | AskWait | AskStop | AskRedrive | AskOutcome | AskHeartbeat | AskClaim | AskReport | AskPerform
+    AskStart
+    | AskWait
+    | AskStop
+    | AskRedrive
+    | AskOutcome
+    | AskHeartbeat
+    | AskClaim
+    | AskReport
+    | AskPerform
+    | AskExpress
 )
 
 
@@ -145,7 +186,8 @@ class Question(msgspec.Struct, tag="question", array_like=True, frozen=True):
 class Answer(msgspec.Struct, tag="answer", array_like=True, frozen=True):
     """The answer: `outcome` is a member of the enum the port's method answers with; `not_owner` sends the caller on.
 
-    `at` is a moment (start, stop or redrive date); `name` and `arn` name a started execution; `data` is a `Performed`.
+    `at` is a moment (start, stop or redrive date); `name` and `arn` name a started execution; `data` is a `Performed`. From
+    `stopped_at` on it is how an Express execution ended, with its status as `outcome`.
     """
 
     id: int
@@ -157,6 +199,10 @@ class Answer(msgspec.Struct, tag="answer", array_like=True, frozen=True):
     not_owner: bool = False
     unavailable: bool = False
     data: bytes = b""
+    stopped_at: int = 0
+    output: bytes | None = None
+    error: str | None = None
+    cause: str | None = None
 
 
 PeerMessage: TypeAlias = PeerChallenge | PeerHello | PeerWelcome | Question | Answer

@@ -39,6 +39,10 @@ class PeerUnavailableError(StepwellError):
     """The owner's node cannot be reached, or it no longer is the owner."""
 
 
+class PeerLostError(PeerUnavailableError):
+    """The node was asked, and was lost before it answered: nobody knows what it has done."""
+
+
 class _Stream(asyncio.Protocol):
     """A framed connection; messages of one turn of the event loop travel in one write."""
 
@@ -178,7 +182,7 @@ class Peer:
         try:
             answer = await asyncio.wait_for(future, seconds)
         except TimeoutError:
-            raise PeerUnavailableError("The owner did not answer in time.") from None
+            raise PeerLostError("The owner did not answer in time.") from None
         finally:
             self._pending.pop(id, None)
         if answer.unavailable:
@@ -229,7 +233,7 @@ class Peer:
     def _lost(self, stream: _Stream) -> None:
         if self._stream is stream:
             self._stream = None
-        error = PeerUnavailableError("The connection to the owner was lost.")
+        error = PeerLostError("The connection to the owner was lost.")
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(error)
         for future in list(self._pending.values()):

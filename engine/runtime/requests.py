@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, assert_never
-from uuid import UUID
 
 import msgspec
 
@@ -28,6 +27,7 @@ from stepwell.engine.ports import (
     ActivityTask,
     CommandAnswer,
     CommandOutcome,
+    ExpressView,
     NewExecution,
     RuntimeStore,
     StartAnswer,
@@ -38,13 +38,16 @@ from stepwell.engine.ports import (
     TaskRequest,
     Waited,
 )
+from stepwell.engine.runtime.directory import Directory
 from stepwell.engine.runtime.engine import Engine
+from stepwell.engine.runtime.express_requests import ExpressRequests
 from stepwell.engine.runtime.hot import History, Hot
 from stepwell.engine.runtime.once import ask_of, outcome_of, reported_event
 from stepwell.engine.runtime.peer_messages import (
     Answer,
     Ask,
     AskClaim,
+    AskExpress,
     AskHeartbeat,
     AskOutcome,
     AskPerform,
@@ -60,7 +63,6 @@ BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """Beyond this much waiting to be committed, new work is refused with 503 until it has drained."""
 ASK_SECONDS: Final = 10.0
 COMMAND_SECONDS: Final = 30.0
-OWNERS_FRESH_SECONDS: Final = 1.0
 
 
 class Requests:
@@ -75,56 +77,30 @@ class Requests:
         *,
         secret: bytes,
         poll_least: float = 0.05,
+        connect: Callable[[str], Peer] | None = None,
     ) -> None:
         self._engine = engine
         self._executor = engine.executor
         self._store = store
         self._clock = clock
         self._seeds = seeds
-        self._secret = secret
         self._poll_least = poll_least
-        self._peers: dict[str, Peer] = {}
-        self._owners: dict[int, str] = {}
-        self._owners_read = -OWNERS_FRESH_SECONDS
-        self._reading = asyncio.Lock()
+        self._directory = Directory(store, engine.identity, clock, connect or (lambda address: Peer(address, secret)))
+        self._express = ExpressRequests(engine, self._directory, clock, seeds)
 
     def close(self) -> None:
         """Hang up on the peers."""
-        for peer in self._peers.values():
-            peer.close()
+        self._directory.close()
 
     # -- where the owner is ----------------------------------------------------------------------------------------
 
     def _here(self, id: ExecutionId) -> bool:
         return self._executor.owns(id) and self._engine.leases.valid
 
-    async def _peer(self, id: ExecutionId) -> Peer | None:
-        """The node that owns the execution, if it is another one and has an address."""
-        if self._clock.monotonic() - self._owners_read > OWNERS_FRESH_SECONDS:
-            async with self._reading:
-                if self._clock.monotonic() - self._owners_read > OWNERS_FRESH_SECONDS:
-                    await self._read_owners()
-        address = self._owners.get(shard_of(id))
-        if address is None:
-            return None
-        peer = self._peers.get(address)
-        if peer is None:
-            peer = self._peers[address] = Peer(address, self._secret)
-        return peer
-
-    async def _read_owners(self) -> None:
-        nodes: dict[UUID, str | None] = {node.incarnation: node.address for node in await self._store.live_nodes()}
-        nodes.pop(self._engine.identity.node, None)
-        owners = await self._store.shard_owners()
-        self._owners = {shard: address for shard, owner in owners.items() if (address := nodes.get(owner))}
-        self._owners_read = self._clock.monotonic()
-        for address in self._peers.keys() - set(self._owners.values()):
-            self._peers.pop(address).close()
-
     async def _ask(self, id: ExecutionId, ask: Ask, seconds: float = ASK_SECONDS) -> Answer | None:
         """Ask the owner's node; None if it cannot be reached, so that the way by the store has to serve."""
         with suppress(PeerUnavailableError):
-            peer = await self._peer(id)
+            peer = await self._directory.owner(id)
             if peer is not None:
                 return await peer.ask(ask, seconds)
         return None
@@ -155,6 +131,11 @@ class Requests:
                 return Answer(number, await self._outcome_here(ask))
             case AskHeartbeat():
                 return Answer(number, await self._heartbeat_here(ask))
+            case AskClaim() if ids.express_node_of(ask.claim.key) is not None:
+                granted = self._engine.express.claim(ask.claim)
+                return Answer(number, "GRANTED" if granted.granted else "REFUSED", reason=granted.reason)
+            case AskReport() if ids.express_node_of(ask.outcome.key) is not None:
+                return Answer(number, self._engine.express.report(ask.outcome))
             case AskClaim():
                 granted = await self._claim_here(ask.claim)
                 return Answer(number, "GRANTED" if granted.granted else "REFUSED", reason=granted.reason)
@@ -163,6 +144,8 @@ class Requests:
             case AskPerform():
                 self._must_own(ExecutionId(ask.execution))
                 return await self._engine.once.answer(ask, number)
+            case AskExpress():
+                return await self._express.answer(ask, number)
             case _:
                 assert_never(ask)
 
@@ -245,6 +228,10 @@ class Requests:
         history = History()
         history.add(chunks.decode(stored.first_chunk or stored.chunks[0]))
         return history.payload(1).text
+
+    async def run_express(self, request: StartRequest) -> ExpressView:
+        """See `ports.Runtime.run_express`."""
+        return await self._express.run(request)
 
     async def wait(self, id: ExecutionId, timeout_ms: int) -> Waited:
         """See `ports.Runtime.wait`."""
@@ -462,6 +449,9 @@ class Requests:
 
     async def claim(self, claim: Claim) -> ClaimAnswer:
         """See `ports.Runtime.claim`."""
+        node = ids.express_node_of(claim.key)
+        if node is not None:
+            return await self._express.claim(claim, node)
         id = ExecutionId(bytes.fromhex(claim.execution))
         if self._here(id):
             with suppress(NotOwnerError):
@@ -501,11 +491,14 @@ class Requests:
 
     async def report_outcome(self, outcome: Outcome) -> TaskAnswer:
         """See `ports.Runtime.report_outcome`."""
+        node = ids.express_node_of(outcome.key)
+        if node is not None:
+            return await self._express.report(outcome, node)
         id = ExecutionId(bytes.fromhex(outcome.execution))
         if self._here(id):
             with suppress(NotOwnerError):
                 return await self._report_here(outcome)
-        answer = await self._ask(id, AskReport(outcome))
+        answer = await self._ask(id, AskReport.of(outcome))
         if answer is not None:
             return TaskAnswer(answer.outcome)
         secret = await self._store.task_secret(id, outcome.task)

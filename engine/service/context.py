@@ -36,5 +36,5 @@ class ServiceSettings:
     region: str = DEFAULT_REGION
     account: str = DEFAULT_ACCOUNT
     machine_cache_ms: int = 1_000
-    machine_types: frozenset[str] = frozenset({"STANDARD"})
+    machine_types: frozenset[str] = frozenset({"STANDARD", "EXPRESS"})
     target: str = "stepwell"

@@ -21,6 +21,7 @@ from stepwell.engine.ports import (
     ExecutionFilter,
     ExecutionReader,
     ExecutionView,
+    ExpressView,
     MachineRecord,
     Page,
     Revision,
@@ -91,6 +92,21 @@ class Executions:
         if answer.outcome is StartOutcome.EXISTS_OTHER and not (adopt and await self._same_input(answer, document)):
             raise refusals.execution_already_exists(answer.arn)
         return Started(answer, answer.outcome is StartOutcome.STARTED)
+
+    async def run_sync(
+        self, machine_arn: str, *, input: bytes | None = None, name: str | None = None, trace_header: str | None = None
+    ) -> ExpressView:
+        """Run an Express execution and answer when it has ended, well or badly (StartSyncExecution). At most once."""
+        if name is not None:
+            checks.name_of(name)
+        document = _input_document(input)
+        record = await self._machines.for_start(machine_arn)
+        if record.type != "EXPRESS":
+            raise refusals.machine_type_not_supported()
+        trace_header = checks.no_nul(trace_header, "traceHeader")
+        return await self._runtime.run_express(
+            StartRequest(machine=record, input=document, name=name, trace_header=trace_header)
+        )
 
     async def _same_input(self, answer: StartAnswer, input: Document) -> bool:
         view = await self._reader.describe(answer.id)

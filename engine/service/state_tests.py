@@ -203,7 +203,7 @@ def _state_of(request: StateTestRequest) -> State:
     try:
         if request.state_name is None:
             return parse_state(request.definition, UNNAMED)
-        machine = parse_definition(request.definition, only_supported=False)
+        machine = parse_definition(request.definition)
     except DefinitionError as error:
         raise refusals.invalid_definition(error.diagnostics) from None
     for container in _containers(machine):

@@ -237,7 +237,7 @@ async def test_a_refused_definition_says_where(rest: httpx.AsyncClient) -> None:
         ({"definitions": {}}, "/definitions"),
         ({"roleArn": "a"}, "/definition"),
         ({"definition": PASS, "roleArn": 1}, "/roleArn"),
-        ({"definition": PASS, "type": "EXPRESS"}, "/type"),
+        ({"definition": PASS, "type": "FAST"}, "/type"),
         ({"definition": ""}, "/definition"),
         ({"definition": PASS, "roleArn": "a\x00b"}, "/roleArn"),
     ),
@@ -468,3 +468,30 @@ async def test_unknown_paths_and_methods_are_problems(rest: httpx.AsyncClient) -
     problem(await rest.get("/v1/nothing"), 404, "UnknownOperationException")
     problem(await rest.delete("/v1/tasks/success"), 404, "UnknownOperationException")
     problem(await rest.patch("/v1/state-machines/m", json={}), 405, "UnknownOperationException")
+
+
+# -------------------------------------------------------------------------------------------------------------- Express
+
+
+async def test_a_synchronous_express_execution(rest: httpx.AsyncClient) -> None:
+    assert (await rest.put("/v1/state-machines/x", json={"definition": PASS, "type": "EXPRESS"})).status_code == 201
+    answer = await start(rest, "x", "?sync=true", input={"a": 1}, name="n")
+    assert answer.status_code == 200
+    shown = answer.json()
+    assert shown["arn"].startswith("arn:aws:states:us-east-1:000000000000:express:x:n:")
+    assert (shown["type"], shown["status"], shown["input"], shown["output"]) == (
+        "EXPRESS",
+        "SUCCEEDED",
+        {"a": 1},
+        {"a": 1},
+    )
+    await rest.put("/v1/state-machines/f", json={"definition": FAIL, "type": "EXPRESS"})
+    failed = (await start(rest, "f", "?sync")).json()
+    assert (failed["status"], failed["error"], failed["cause"]) == ("FAILED", "Broken", "for good")
+
+
+async def test_what_a_synchronous_start_refuses(rest: httpx.AsyncClient) -> None:
+    await make(rest)
+    problem(await start(rest, "m", "?sync=true"), 400, "StateMachineTypeNotSupported")
+    problem(await start(rest, "m", "?sync=perhaps"), 400, "ValidationException")
+    problem(await start(rest, "m", "?sync=true&wait=3"), 400, "ValidationException")

@@ -279,3 +279,44 @@ def test_resources_belong_to_the_region_of_the_signature(url: str) -> None:
 def test_a_trace_header_is_kept(sfn: Any) -> None:
     execution = sfn.start_execution(stateMachineArn=create(sfn), traceHeader="Root=1-abc")["executionArn"]
     assert sfn.describe_execution(executionArn=execution)["traceHeader"] == "Root=1-abc"
+
+
+# -------------------------------------------------------------------------------------------------------------- Express
+
+
+def test_a_synchronous_express_execution(sfn: Any) -> None:
+    arn = create(sfn, "x", type="EXPRESS")
+    assert sfn.describe_state_machine(stateMachineArn=arn)["type"] == "EXPRESS"
+    answer = body(sfn.start_sync_execution(stateMachineArn=arn, name="n", input='{"a":  1}', traceHeader="t"))
+    execution = answer.pop("executionArn")
+    assert execution.startswith("arn:aws:states:us-east-1:000000000000:express:x:n:")
+    assert answer.pop("startDate") <= answer.pop("stopDate")
+    assert answer == {
+        "stateMachineArn": arn,
+        "name": "n",
+        "status": "SUCCEEDED",
+        "input": '{"a":  1}',
+        "inputDetails": {"included": True},
+        "output": '{"a":  1}',
+        "outputDetails": {"included": True},
+        "traceHeader": "t",
+        "billingDetails": {"billedMemoryUsedInMB": 64, "billedDurationInMilliseconds": 100},
+    }
+    for call in (sfn.describe_execution, sfn.stop_execution, sfn.get_execution_history, sfn.redrive_execution):
+        code, message, _ = refused(call, executionArn=execution)
+        assert (code, message) == ("InvalidArn", "Invalid Arn: 'Resource type not valid in this context: express'")
+
+
+def test_a_synchronous_execution_that_fails_is_an_answer(sfn: Any) -> None:
+    arn = create(sfn, "x", FAIL, type="EXPRESS")
+    answer = body(sfn.start_sync_execution(stateMachineArn=arn))
+    assert (answer["status"], answer["error"], answer["cause"]) == ("FAILED", "Broken", "for good")
+    assert "output" not in answer and answer["outputDetails"] == {"included": True}
+    bare = body(sfn.start_sync_execution(stateMachineArn=arn, includedData="METADATA_ONLY"))
+    assert "input" not in bare and bare["inputDetails"] == {"included": False}
+
+
+def test_what_each_type_of_state_machine_does_not_support(sfn: Any) -> None:
+    said = ("StateMachineTypeNotSupported", "This operation is not supported by this type of state machine", 400)
+    assert refused(sfn.start_sync_execution, stateMachineArn=create(sfn, "standard")) == said
+    assert refused(sfn.list_executions, stateMachineArn=create(sfn, "express", type="EXPRESS")) == said

@@ -100,7 +100,7 @@ REFUSALS = [
     ),
     ("DescribeExecution", {"executionArn": 7}, "SerializationException", "NUMBER_VALUE can not be converted to a String"),
     ("ListStateMachines", {"maxResults": True}, "SerializationException", "TRUE_VALUE can not be converted to a Integer"),
-    ("StartSyncExecution", {}, "UnknownOperationException", "The operation StartSyncExecution is not supported by this server"),
+    ("TagResource", {}, "UnknownOperationException", "The operation TagResource is not supported by this server"),
     ("Nonsense", {}, "UnknownOperationException", "Unknown operation: AWSStepFunctions.Nonsense"),
 ]  # fmt: skip
 

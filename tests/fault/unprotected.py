@@ -154,11 +154,11 @@ def polling() -> None:
 
 def peers() -> None:
     """Not a protection: a node that can reach no other, as behind a firewall."""
-    from stepwell.engine.runtime.requests import Requests
+    from stepwell.engine.runtime.directory import Directory
 
     async def nobody(*_: object) -> None: ...
 
-    patch(Requests, "_peer", nobody)
+    patch(Directory, "owner", nobody)
 
 
 def impatience() -> None:

@@ -11,7 +11,6 @@ from typing import TypeVar
 from uuid import UUID
 
 from stepwell.engine.errors import StepwellError, StoreUnavailableError
-from stepwell.engine.ids import ExecutionId
 from stepwell.engine.ports import RuntimeStore
 from stepwell.engine.runtime.dispatch import Targets
 from stepwell.engine.runtime.engine import Engine, EngineOptions
@@ -26,21 +25,11 @@ from tests.simulation.observed import ObservedStore
 T = TypeVar("T")
 
 
-class PlainRequests(Requests):
-    """The requests of a node, reaching its peers over the simulated network."""
-
-    cluster: Cluster
-
-    async def _peer(self, id: ExecutionId) -> Peer | None:
-        peer = await super()._peer(id)
-        return None if peer is None else SimulatedPeer(self.cluster, peer._port)
-
-
 class SimulatedPeer(Peer):
-    """Asks the node that is process `port`."""
+    """Asks the node at `address` over the simulated network."""
 
-    def __init__(self, cluster: Cluster, port: int) -> None:
-        super().__init__(f"node:{port}", b"")
+    def __init__(self, cluster: Cluster, address: str) -> None:
+        super().__init__(address, b"")
         self._cluster = cluster
 
     async def ask(self, ask: Ask, seconds: float) -> Answer:
@@ -74,7 +63,7 @@ class Node:
     index: int
     process: int = 0
     engine: Engine | None = None
-    requests: PlainRequests | None = None
+    requests: Requests | None = None
     pending: list[asyncio.Future[object]] = field(default_factory=list)
     wake: asyncio.Event | None = None
 
@@ -131,8 +120,9 @@ class Cluster:
         except StepwellError:
             self.crash(node)
             return
-        requests = PlainRequests(engine, store, clock, seeds, secret=b"")
-        requests.cluster = self
+        requests = Requests(
+            engine, store, clock, seeds, secret=b"", connect=lambda address: SimulatedPeer(self, address)
+        )
         node.engine, node.requests = engine, requests
 
     async def _listen(self, node: Node, wake: asyncio.Event) -> None:

@@ -16,12 +16,12 @@ from stepwell.engine.asl.resources import TargetKind
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock, Entropy, SeedSource
 from stepwell.engine.errors import StoreUnavailableError
-from stepwell.engine.ids import ExecutionId, TaskToken, execution_arn, execution_id, shard_of, task_token
+from stepwell.engine.ids import ExecutionId, TaskToken, execution_arn, execution_id, express_arn, shard_of, task_token
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine import events
 from stepwell.engine.machine.chunks import Chunk, encode
 from stepwell.engine.machine.commands import Finish, ScheduleTask, Status
-from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
+from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, Workflow
 from stepwell.engine.machine.transition import transition
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome, WorkerReport
 from stepwell.engine.ports import (
@@ -29,6 +29,7 @@ from stepwell.engine.ports import (
     CommandAnswer,
     CommandOutcome,
     CommitEntry,
+    ExpressView,
     NewDeadLetter,
     NewExecution,
     StartAnswer,
@@ -97,6 +98,35 @@ class MemoryRuntime:
         )
         await self._apply(id, execution, events.Started(msgspec.Raw(request.input.text)), new)
         return StartAnswer(outcome=StartOutcome.STARTED, id=id, arn=arn, name=name, started_at=now)
+
+    async def run_express(self, request: StartRequest) -> ExpressView:
+        """Runs to its end at once: a machine whose tasks would have to be answered raises."""
+        self._check()
+        machine, entropy = request.machine, Entropy(self.seeds.seed())
+        name = request.name or str(entropy.uuid4())
+        arn = express_arn(machine.arn, name, entropy.uuid4())
+        now = self.clock.now_ms()
+        info = ExecutionInfo(
+            execution_id(arn),
+            arn,
+            name,
+            machine.arn,
+            machine.name,
+            machine.role_arn,
+            now,
+            workflow=Workflow.EXPRESS_SYNC,
+        )
+        state = ExecutionState(info)
+        step = transition(
+            parse_definition(machine.definition), state, events.Started(msgspec.Raw(request.input.text)), now, entropy
+        )
+        finish = next(command for command in step.commands if isinstance(command, Finish))
+        return ExpressView(
+            id=execution_id(arn), arn=arn, name=name, machine_arn=machine.arn, machine_name=machine.name,
+            machine_key=machine.key, revision=machine.revision, status=finish.status, started_at=now,
+            stopped_at=finish.stopped_at, error=finish.error, cause=finish.cause, trace_header=request.trace_header,
+            input=state.input, output=finish.output,
+        )  # fmt: skip
 
     async def wait(self, id: ExecutionId, timeout_ms: int) -> Waited:
         self._check()

@@ -18,7 +18,15 @@ import msgspec
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
-from stepwell.engine.ports import ExecutionView, MachineRecord, StartAnswer, StartRequest, TargetResult, TaskRequest
+from stepwell.engine.ports import (
+    ExecutionView,
+    ExpressView,
+    MachineRecord,
+    StartAnswer,
+    StartRequest,
+    TargetResult,
+    TaskRequest,
+)
 from stepwell.engine.runtime.engine import Engine, EngineOptions
 from stepwell.engine.runtime.peers import Listener
 from stepwell.engine.runtime.requests import Requests
@@ -96,11 +104,11 @@ class Node:
         self.machines = PostgresMachines(pool)
         self.reader = PostgresExecutions(pool)
 
-    async def machine(self, definition: dict[str, Any], name: str = "machine") -> MachineRecord:
+    async def machine(self, definition: dict[str, Any], name: str = "machine", type: str = "STANDARD") -> MachineRecord:
         """Store a state machine."""
         arn = f"arn:aws:states:us-east-1:000000000000:stateMachine:{name}"
         record = MachineRecord(
-            key=0, arn=arn, name=name, type="STANDARD", definition=json.dumps(definition), revision=1, revision_id=None,
+            key=0, arn=arn, name=name, type=type, definition=json.dumps(definition), revision=1, revision_id=None,
             role_arn="arn:aws:iam::000000000000:role/test", created_at=1, updated_at=1,
         )  # fmt: skip
         return await self.machines.create(record) or await self.found(arn)
@@ -112,6 +120,9 @@ class Node:
 
     async def start(self, machine: MachineRecord, input: Json = None, name: str | None = None) -> StartAnswer:
         return await self.requests.start(StartRequest(machine=machine, input=Document.of(input or {}), name=name))
+
+    async def run_express(self, machine: MachineRecord, input: Json = None, name: str | None = None) -> ExpressView:
+        return await self.requests.run_express(StartRequest(machine=machine, input=Document.of(input or {}), name=name))
 
     async def ended(self, id: ExecutionId, timeout_ms: int = 30_000) -> ExecutionView:
         """Wait for the end and describe the execution."""
@@ -138,6 +149,7 @@ async def open_node(
     ttl_ms: int = 10_000,
     owns_shards: bool = True,
     notify: bool = True,
+    **more: Any,
 ) -> AsyncIterator[Node]:
     """An engine node over the database at `url`; with `listen`, other nodes can reach it."""
     pool = await create_pool(url, max_size=4)
@@ -146,7 +158,7 @@ async def open_node(
     holder: list[Requests] = []
     listener = Listener(SECRET, lambda ask, number: holder[0].answer(ask, number))  # noqa: PLW0108 - made below
     address = await listener.open("127.0.0.1") if listen else None
-    options = EngineOptions(node=uuid4(), address=address, lease_ttl_ms=ttl_ms, owns_shards=owns_shards)
+    options = EngineOptions(node=uuid4(), address=address, lease_ttl_ms=ttl_ms, owns_shards=owns_shards, **more)
     engine = Engine(
         store=store, machines=PostgresMachines(pool), targets=targets, clock=clock, seeds=seeds, options=options,
         listen=store.listen if notify else None,

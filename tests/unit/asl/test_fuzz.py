@@ -41,7 +41,7 @@ def check(definition: Any) -> StateMachine | None:
         str(finding).encode()
         assert finding.pointer is None or finding.line is not None
     try:
-        return parse_definition(text, only_supported=False)
+        return parse_definition(text)
     except DefinitionError as error:
         refusal = error
     assert any(finding.severity is Severity.ERROR for finding in refusal.diagnostics)

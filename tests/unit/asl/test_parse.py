@@ -279,12 +279,6 @@ def test_jsonata() -> None:
     assert state.flow.assign is not None and state.flow.assign.template.constant
 
 
-def test_express_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="EXPRESS are not supported by this version yet at /"):
-        only(body("Pass"), machine_type="EXPRESS")
-    assert only(body("Pass"), machine_type="EXPRESS", only_supported=False).name == "X"
-
-
 def test_a_refusal_has_every_error_then_the_warnings_with_positions() -> None:
     definition = machine(body("Pass", Result={"a.$": "$"}, Wrong=1, Next="Q"))
     with pytest.raises(DefinitionError) as caught:

@@ -34,7 +34,7 @@ def test_every_machine_that_ran_on_aws_is_accepted(conformance_cases: Path) -> N
             continue
         text, machine_type = as_text(case["definition"]), case.get("type") or "STANDARD"
         try:
-            parse_definition(text, machine_type=machine_type, only_supported=False)
+            parse_definition(text, machine_type=machine_type)
         except DefinitionError as error:
             pytest.fail(f"{case['id']}: {error}")
         checked += 1
@@ -48,9 +48,7 @@ def test_refusals_in_the_words_of_aws(conformance_cases: Path) -> None:
         if case["kind"] != "validation" or "Invalid State Machine Definition" not in recorded:
             continue
         with pytest.raises(DefinitionError) as caught:
-            parse_definition(
-                as_text(case["definition"]), machine_type=case.get("type") or "STANDARD", only_supported=False
-            )
+            parse_definition(as_text(case["definition"]), machine_type=case.get("type") or "STANDARD")
         assert f"Invalid State Machine Definition: '{caught.value}'" in recorded, case["id"]
         checked += 1
     assert checked > 5
@@ -85,7 +83,7 @@ def test_every_state_that_was_tested_on_aws_is_accepted(conformance_cases: Path)
                 continue
             text = as_text(call["kwargs"]["definition"])
             if call["kwargs"].get("stateName"):
-                parse_definition(text, only_supported=False)
+                parse_definition(text)
             else:
                 parse_state(text, "X")
             checked += 1

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.clock import Entropy
 from stepwell.engine.limits import MAX_ASSIGN_BYTES, MAX_HISTORY_EVENTS
 from stepwell.engine.machine import events
-from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.commands import StartTimer, Status, TimerKind
 from stepwell.engine.machine.run import Slice
-from stepwell.engine.machine.snapshot import ExecutionState
+from stepwell.engine.machine.snapshot import ExecutionState, Workflow
 from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
 from tests.support.local_machine import START, LocalMachine, info_of, raw, run, succeeds
 from tests.unit.machine.build import Definition, inner, machine, map_, parallel, pass_, task
@@ -134,3 +135,26 @@ def test_what_was_too_much_can_be_redriven(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("stepwell.engine.machine.states.parallel.MAX_JOINED_BYTES", 10_000)
     failed.redrive()
     assert failed.run().finish is not None and failed.finish.status is Status.SUCCEEDED
+
+
+def test_express_executions_have_no_limit_of_events_and_end_at_their_deadline() -> None:
+    info = msgspec.structs.replace(info_of(), workflow=Workflow.EXPRESS, deadline=START + 300_000)
+    model = parse_definition(ENDLESS)
+    step = transition(model, ExecutionState(info), events.Started(raw({})), START, Entropy(1), Slice(events=26_000))
+    assert step.more and len(step.events) > MAX_HISTORY_EVENTS
+    (timer,) = [command for command in step.commands if isinstance(command, StartTimer)]
+    assert (timer.kind, timer.due_at) == (TimerKind.EXECUTION_TIMEOUT, START + 300_000)
+    assert (
+        transition(model, step.state, events.TimerFired(timer.timer), timer.due_at, Entropy(2)).state.status
+        is Status.TIMED_OUT
+    )
+
+
+def test_who_waits_for_an_execution_is_told_of_no_redrives() -> None:
+    definition = machine(pass_(Parameters={"told.$": "$$.Execution"}))
+    for workflow, told in ((Workflow.EXPRESS, True), (Workflow.EXPRESS_SYNC, False), (Workflow.STANDARD, True)):
+        info = msgspec.structs.replace(info_of(), workflow=workflow)
+        step = transition(
+            parse_definition(definition), ExecutionState(info), events.Started(raw({})), START, Entropy(1)
+        )
+        assert (b"RedriveCount" in bytes(step.events[-1].payload or b"")) is told
