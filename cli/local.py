@@ -21,7 +21,7 @@ from stepwell.engine.asl.resources import TargetKind
 from stepwell.engine.asl.scanner import escape_pointer
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock
-from stepwell.engine.machine.commands import Finish, ScheduleTask
+from stepwell.engine.machine.commands import Finish
 from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
 from stepwell.engine.messages import Call
 from stepwell.engine.ports import ConnectionRecord, TargetResult, TaskRequest
@@ -95,7 +95,7 @@ class LocalRunner:
                 if reply is not None:
                     self._agenda.add(number, reply, self._execution.now)
                     continue
-                perform = self._performers.perform(command, self._execution.request(command))
+                perform = self._performers.perform(self._execution.request(command))
                 self._running[number] = asyncio.ensure_future(perform)
 
     async def _wait(self, due: int | None) -> None:
@@ -132,8 +132,8 @@ class Performers:
         self._http_allow = http_allow
         self._http: Any = None
 
-    async def perform(self, command: ScheduleTask, request: TaskRequest) -> TargetResult:
-        kind = command.resource.kind
+    async def perform(self, request: TaskRequest) -> TargetResult:
+        kind = request.resource.kind
         try:
             if kind is TargetKind.FUNCTION:
                 return await self._function(request, invocation_of(request))
@@ -141,7 +141,7 @@ class Performers:
                 return await self._http_target().perform(request)  # type: ignore[no-any-return]
         except StatesError as error:
             return TaskFailed(request.task, error.error, error.cause)
-        raise _nobody(command)
+        raise _nobody(request)
 
     async def close(self) -> None:
         if self._http is not None:
@@ -216,15 +216,15 @@ async def _call(function: Function, call: Call) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-def _nobody(command: ScheduleTask) -> Failure:
+def _nobody(request: TaskRequest) -> Failure:
     way = {
         TargetKind.HTTP: "Let it go out with --http, or give its results",
         TargetKind.ACTIVITY: "An activity needs a worker and a server; give its results",
         TargetKind.CELERY: "A Celery task needs a worker and a server; give its results",
-    }.get(command.resource.kind, "It needs a server; give its results")
+    }.get(request.resource.kind, "It needs a server; give its results")
     return Failure(
-        f"State {command.state!r} calls {command.resource.text}, which is not performed here. "
-        f'{way} with --mock FILE: {{"{command.state}": [{{"Return": ...}}]}}',
+        f"State {request.state!r} calls {request.resource.text}, which is not performed here. "
+        f'{way} with --mock FILE: {{"{request.state}": [{{"Return": ...}}]}}',
         ExitCode.UNUSABLE,
         code="NoTarget",
     )

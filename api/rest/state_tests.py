@@ -32,13 +32,14 @@ def routes(services: Services) -> APIRouter:
         up; without, a Task is really performed, and may take up to five minutes. `inspectionData` has the value at each step of
         the state's data flow."""
         body = bodies.read(_test, admitted(request).body)
-        test = services.state_tests.test(admitted(request).context, _request_of(body))
+        test = services.state_tests.test(admitted(request).context, request_of(body))
         return respond(views.state_test(await admitted(request).while_connected(test)))
 
     return router
 
 
-def _request_of(body: bodies.TestStateBody) -> StateTestRequest:
+def request_of(body: bodies.TestStateBody) -> StateTestRequest:
+    """What the use-case is asked. Raises `ServiceError`."""
     configuration = body.state_configuration or bodies.StateConfigurationBody()
     return StateTestRequest(
         definition=definition_text(bytes(body.definition)),

@@ -15,6 +15,7 @@ import msgspec
 
 from stepwell.engine.asl.states import (
     BaseState,
+    FailState,
     JsonPathFlow,
     MapState,
     ParallelState,
@@ -316,11 +317,9 @@ class StateTest:
         return self._run.machine.states[self._run.machine.start_at]
 
     def _values(self, state: BaseState) -> Inspection:
-        noted: Inspection = {
-            Arrow.INPUT: self._given.input,
-            Arrow.AFTER_INPUT_PATH: self._given.input,
-            **(self._run.inspection or {}),
-        }
+        noted: Inspection = {Arrow.INPUT: self._given.input, **(self._run.inspection or {})}
+        if isinstance(state, FailState):  # it has no InputPath
+            noted[Arrow.AFTER_INPUT_PATH] = self._given.input
         shown = arrows_shown(state)
         return {arrow: noted[arrow] for arrow in Arrow if arrow in noted and arrow in shown}
 
