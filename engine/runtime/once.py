@@ -51,6 +51,11 @@ class OnceTasks:
         finally:
             del self._open[name]
 
+    @property
+    def open(self) -> int:
+        """How many tasks are under way."""
+        return len(self._open)
+
     def claim(self, claim: Claim) -> ClaimAnswer | None:
         """Answer a worker that wants to run such a task; None if it is none of these."""
         task = self._open.get((ExecutionId(bytes.fromhex(claim.execution)), claim.task))

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.machine.events import TaskFailed
-from stepwell.engine.ports import TargetResult
+from stepwell.engine.ports import HttpTrace, TargetResult
 from stepwell.engine.secretbox import BLOT, SecretBox
 from stepwell.engine.targets.http import HttpTarget
 from tests.targets.servers import ConnectionShelf, StillClock, failure, output, request, serving, url
@@ -128,6 +128,32 @@ async def test_a_service_that_repeats_the_secrets_does_not_put_them_into_history
         text = failure(result)[1] if isinstance(result, TaskFailed) else json.dumps(output(result))
         assert "hunter" not in text
         assert "yes" in text and BLOT in text
+
+
+@pytest.mark.parametrize("reveal", (False, True))
+async def test_a_trace_shows_what_is_sent_and_what_a_connection_adds_only_on_request(
+    target: HttpTarget, shelf: ConnectionShelf, reveal: bool
+) -> None:
+    trace = HttpTrace(reveal=reveal)
+    async with serving(echo) as server:
+        parameters: Json = {
+            "ApiEndpoint": url(server, "/x"),
+            "Method": "POST",
+            "Headers": {"X-Other": "o"},
+            "RequestBody": {"amount": 5},
+            "Authentication": {"ConnectionArn": shelf.add("c", ADDING)},
+        }
+        output(await target.perform(request(parameters, trace=trace)))
+    assert trace.request is not None and trace.response is not None
+    assert (trace.request["protocol"], trace.request["method"]) == ("http", "POST")
+    assert "X-Other: o" in trace.request["headers"]
+    shown = {"theirs": "headers", "key-hunter22": "headers", "version=2": "url", "acc-hunter33": "body"}
+    for secret, place in shown.items():
+        assert (secret in trace.request[place]) is reveal, secret
+    assert f"X-Tenant: {'theirs' if reveal else BLOT}" in trace.request["headers"]
+    assert (trace.response["statusCode"], trace.response["statusMessage"]) == ("200", "OK")
+    assert "content-type: application/json" in trace.response["headers"].lower()
+    assert ("acc-hunter33" in trace.response["body"]) is reveal
 
 
 @pytest.mark.parametrize("status", (302, 307))

@@ -1,0 +1,231 @@
+"""Testing a state: what is refused, who performs its task, and how the wire protocol and REST tell of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+
+from stepwell.engine.errors import TargetUnavailableError
+from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
+from stepwell.engine.ports import TaskRequest
+from tests.api.conftest import ROLE, Stack
+from tests.support.performers import succeeded
+
+FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:f"
+TASK = {"Type": "Task", "Resource": FUNCTION, "End": True}
+PASS = {"Type": "Pass", "End": True}
+INNER = {"StartAt": "I", "States": {"I": PASS}}
+MAP = {"Type": "Map", "ItemProcessor": INNER, "End": True}
+PARALLEL = {"Type": "Parallel", "Branches": [INNER, {"StartAt": "J", "States": {"J": PASS}}], "End": True}
+READING = {
+    **MAP,
+    "ItemProcessor": {**INNER, "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}},
+    "ItemReader": {"Resource": "arn:aws:states:::s3:getObject", "Parameters": {"Bucket": "b", "Key": "k"}},
+}
+OK: dict[str, Any] = {"mock": {"result": "{}"}}
+LIST: dict[str, Any] = {"mock": {"result": "[]"}}
+NOT_WITHOUT = "TestState does not support {} when a mock is not specified."
+
+
+def refusal(sfn: Any, definition: Any, **request: Any) -> tuple[str, str]:
+    with pytest.raises(ClientError) as refused:
+        sfn.test_state(definition=json.dumps(definition), **request)
+    error = refused.value.response["Error"]
+    return error["Code"], error["Message"]
+
+
+@pytest.mark.parametrize(
+    ("definition", "request_", "code", "says"),
+    (
+        (TASK, {}, "ValidationException", "RoleArn must be specified when testing a Task state"),
+        (TASK, {"roleArn": "role"}, "InvalidArn", "Invalid Arn: 'Invalid ARN prefix: role'"),
+        ({"Type": "Pass"}, {}, "InvalidDefinition", "One of these fields is required: [Next, End]"),
+        (PASS, {"input": "{"}, "InvalidExecutionInput", "Invalid State Machine Execution Input"),
+        (PASS, {"variables": "[]"}, "ValidationException", "'variables' must be a JSON object"),
+        (PASS, {"variables": "["}, "ValidationException", "'variables' must be valid JSON"),
+        (PASS, OK, "ValidationException", "State type 'Pass' is not supported when a mock is specified"),
+        (PASS, {"context": "{}"}, "ValidationException", NOT_WITHOUT.format("Context")),
+        (
+            PASS,
+            {"stateConfiguration": {"retrierRetryCount": 1}},
+            "ValidationException",
+            NOT_WITHOUT.format("RetrierRetryCount"),
+        ),
+        (MAP, {}, "InvalidDefinition", "TestState API does not support Map or Parallel states."),
+        (PARALLEL, {}, "InvalidDefinition", "TestState API does not support Map or Parallel states."),
+        (
+            {**TASK, "Resource": "arn:aws:states:us-east-1:000000000000:activity:a"},
+            {"roleArn": ROLE},
+            "InvalidDefinition",
+            "does not support Activity tasks",
+        ),
+        (
+            {**TASK, "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken"},
+            {"roleArn": ROLE},
+            "InvalidDefinition",
+            "does not support the .waitForTaskToken service integration pattern",
+        ),
+        (TASK, {"mock": {}}, "ValidationException", "should have one of the following fields: [result, errorOutput]"),
+        (
+            TASK,
+            {"mock": {"result": "1", "errorOutput": {"error": "E"}}},
+            "ValidationException",
+            "A test mock should have only one of the following fields: [result, errorOutput].",
+        ),
+        (TASK, {"mock": {"errorOutput": {"cause": "c"}}}, "ValidationException", "'error' of a mock's errorOutput"),
+        (TASK, {"mock": {"result": "{"}}, "ValidationException", "Mocked result must be valid JSON"),
+        (MAP, OK, "ValidationException", "Mocked result must be an array."),
+        (
+            PARALLEL,
+            {"mock": {"result": "[1]"}},
+            "ValidationException",
+            "Mocked result must contain the same number of items as number of Parallel branches.",
+        ),
+        (
+            MAP,
+            {"mock": {"errorOutput": {"error": "E"}}, "stateConfiguration": {"errorCausedByState": "Nobody"}},
+            "ValidationException",
+            "State not found in definition",
+        ),
+        (
+            MAP,
+            {**LIST, "stateConfiguration": {"mapItemReaderData": "[]"}},
+            "ValidationException",
+            "mapItemReaderData is for a Map state with an ItemReader",
+        ),
+        (
+            READING,
+            {**LIST, "stateConfiguration": {"mapItemReaderData": "nonsense"}},
+            "ValidationException",
+            "mapItemReaderData",
+        ),
+        (TASK, {**OK, "context": "["}, "ValidationException", "Invalid Context object provided: it must be valid JSON"),
+        (TASK, {**OK, "context": "[]"}, "ValidationException", "Invalid Context object provided: it must be a JSON object"),
+        (TASK, {**OK, "context": '{"State": 1}'}, "ValidationException", "State must be an object"),
+        (
+            TASK,
+            {**OK, "context": '{"State": {"RetryCount": true}}'},
+            "ValidationException",
+            "State.RetryCount must be a number",
+        ),
+    ),
+)  # fmt: skip
+def test_what_cannot_be_tested_is_refused(
+    sfn: Any, definition: Any, request_: dict[str, Any], code: str, says: str
+) -> None:
+    found = refusal(sfn, definition, **request_)
+    assert found[0] == code
+    assert says in found[1]
+
+
+def test_a_state_of_a_machine_is_found_however_deep_it_lies(sfn: Any) -> None:
+    processor = {"StartAt": "I", "States": {"I": {**PASS, "Output": "{% $states.input %}"}}}
+    state = {"Type": "Map", "Items": [1], "ItemProcessor": processor, "End": True}
+    machine = {"StartAt": "M", "QueryLanguage": "JSONata", "States": {"M": state}}
+    tested = sfn.test_state(definition=json.dumps(machine), stateName="I", input="[3]")
+    assert (tested["status"], tested["output"]) == ("SUCCEEDED", "[3]")
+
+
+def test_a_task_is_performed_and_its_result_flows_on(sfn: Any, stack: Stack) -> None:
+    stack.performer.answer = lambda request: succeeded(request, {"got": request.payload.value})
+    definition = {**TASK, "Parameters": {"n.$": "$.n"}, "ResultPath": "$.r"}
+    tested = sfn.test_state(definition=json.dumps(definition), roleArn=ROLE, input='{"n": 1}', inspectionLevel="DEBUG")
+    assert json.loads(tested["output"]) == {"n": 1, "r": {"got": {"n": 1}}}
+    assert tested["inspectionData"]["result"] == '{"got": {"n": 1}}'
+    (asked,) = stack.performer.asked
+    assert asked.execution_arn.startswith("arn:aws:states:us-east-1:000000000000:express:")
+    assert asked.claim_key
+
+
+def test_what_performs_a_task_may_fail(sfn: Any, stack: Stack) -> None:
+    def failed(request: TaskRequest) -> TaskFailed:
+        return TaskFailed(request.task, "Card.Declined", "no money")
+
+    def away(request: TaskRequest) -> TaskSucceeded:
+        raise TargetUnavailableError("The broker is away.")
+
+    definition = json.dumps({**TASK, "Catch": [{"ErrorEquals": ["Card.Declined"], "Next": "Apologise"}]})
+    stack.performer.answer = failed
+    tested = sfn.test_state(definition=definition, roleArn=ROLE)
+    assert (tested["status"], tested["error"], tested["nextState"]) == ("CAUGHT_ERROR", "Card.Declined", "Apologise")
+    stack.performer.answer = away
+    tested = sfn.test_state(definition=definition, roleArn=ROLE)
+    assert (tested["status"], tested["cause"]) == ("FAILED", "The broker is away.")
+
+
+def test_the_exchange_of_an_http_task_is_told_at_the_level_trace_alone(sfn: Any, stack: Stack) -> None:
+    def called(request: TaskRequest) -> TaskSucceeded:
+        assert request.trace is not None and request.trace.reveal
+        request.trace.request = {"method": "GET"}
+        request.trace.response = {"statusCode": "200"}
+        return succeeded(request, 1)
+
+    stack.performer.answer = called
+    definition = json.dumps({**TASK, "Resource": "arn:aws:states:::http:invoke"})
+    told = {
+        level: sfn.test_state(definition=definition, roleArn=ROLE, inspectionLevel=level, revealSecrets=True)
+        for level in ("INFO", "DEBUG", "TRACE")
+    }
+    assert "inspectionData" not in told["INFO"]
+    assert "request" not in told["DEBUG"]["inspectionData"]
+    assert told["TRACE"]["inspectionData"]["request"] == {"method": "GET"}
+    assert told["TRACE"]["inspectionData"]["response"] == {"statusCode": "200"}
+
+
+@pytest.mark.parametrize(("seconds", "status"), ((299, "SUCCEEDED"), (301, "FAILED")))
+def test_a_wait_is_not_waited_for(sfn: Any, seconds: int, status: str) -> None:
+    tested = sfn.test_state(definition=json.dumps({"Type": "Wait", "Seconds": seconds, "End": True}))
+    assert tested["status"] == status
+    assert tested.get("error") == ("States.Timeout" if status == "FAILED" else None)
+
+
+async def test_rest_takes_and_gives_json(rest: httpx.AsyncClient) -> None:
+    answer = await rest.post(
+        "/v1/test-state",
+        json={
+            "definition": {**TASK, "Retry": [{"ErrorEquals": ["Busy"]}], "Assign": {"a.$": "$"}},
+            "input": {"n": 1},
+            "variables": {"v": [1]},
+            "mock": {"result": {"r": 2}},
+        },
+    )
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {
+            "status": "SUCCEEDED",
+            "output": {"r": 2},
+            "inspectionData": {
+                "input": {"n": 1},
+                "afterInputPath": {"n": 1},
+                "afterParameters": {"n": 1},
+                "result": {"r": 2},
+                "afterResultSelector": {"r": 2},
+                "afterResultPath": {"r": 2},
+                "variables": {"v": [1], "a": {"r": 2}},
+            },
+        },
+    )
+
+
+async def test_rest_tells_where_a_request_is_wrong(rest: httpx.AsyncClient) -> None:
+    answer = await rest.post("/v1/test-state", json={"definition": PASS, "mock": {"result": 1}})
+    assert answer.status_code == 400
+    problem = answer.json()
+    assert (problem["code"], problem["pointer"]) == ("ValidationException", "/mock")
+    answer = await rest.post("/v1/test-state", json={"definition": PASS, "inspectionLevel": "LOUD"})
+    assert answer.json()["pointer"] == "/inspectionLevel"
+
+
+async def test_what_a_reader_reads_is_json_or_text_over_rest(rest: httpx.AsyncClient) -> None:
+    for data in ([1, 2], "[1, 2]"):
+        body = {
+            "definition": {**READING, "ItemSelector": {"v.$": "$$.Map.Item.Value"}},
+            "mock": {"result": [1]},
+            "stateConfiguration": {"mapItemReaderData": data, "mapIterationFailureCount": 2},
+        }
+        told = (await rest.post("/v1/test-state", json=body)).json()
+        assert told["inspectionData"]["afterItemSelector"] == [{"v": 1}, {"v": 2}], told
