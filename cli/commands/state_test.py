@@ -91,7 +91,7 @@ def test_state(
 
 def _definition(file: str, state: str | None) -> tuple[str, str | None, dict[str, Any]]:
     """The text of a definition, the name of the state in it that is meant (None: it is the state), and that state's fields."""
-    from stepwell.cli.checking import UnreadableError, read_definition_file
+    from stepwell.cli.definition_files import UnreadableError, read_definition_file
     from stepwell.engine.asl.diagnostics import DefinitionError
     from stepwell.engine.asl.source import read_definition
 
