@@ -85,7 +85,7 @@ def let_happen(machine: LocalMachine, happening: Happening) -> None:
 
 def again(played: Played, *, model: StateMachine | None = None, **circumstances: Any) -> LocalMachine:
     """The same things happen to another execution of the same name."""
-    machine = LocalMachine(model or played.model, INPUT_TEXT, **circumstances)
+    machine = LocalMachine(model or played.model, INPUT_TEXT, slice=played.machine.slice, **circumstances)
     for happening in played.happenings:
         let_happen(machine, happening)
     return machine
@@ -93,7 +93,7 @@ def again(played: Played, *, model: StateMachine | None = None, **circumstances:
 
 def with_shared_commits(played: Played, chance: Chance) -> LocalMachine:
     """The same again, with a commit (and a crash behind it) only now and then."""
-    machine = LocalMachine(played.model, INPUT_TEXT)
+    machine = LocalMachine(played.model, INPUT_TEXT, slice=played.machine.slice)
     machine.commit_steps = False
     for happening in played.happenings:
         let_happen(machine, happening)

@@ -71,6 +71,16 @@ def test_folding_begins_with_the_last_whole_position() -> None:
         fold([])
 
 
+def test_a_whole_position_replaces_what_was_there_before() -> None:
+    run = LocalMachine(machine(parallel(task(TimeoutSeconds=5), task()), task())).start()
+    run.commit_steps = False
+    run.apply(events.TaskSucceeded(1, raw(1)))
+    run.apply(events.TaskSucceeded(2, raw(2)))
+    run.commit(full=True)
+    folded = fold(deltas(run))
+    assert set(folded.frames) == {0} and folded.timers == {}
+
+
 def test_a_restored_task_keeps_its_secret_and_its_timers() -> None:
     parameters = {"QueueUrl": "http://q", "MessageBody.$": "$$.Task.Token"}
     run = LocalMachine(machine(task(CALLBACK, Parameters=parameters, TimeoutSeconds=60, HeartbeatSeconds=5))).start()
