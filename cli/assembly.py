@@ -24,6 +24,7 @@ from stepwell.engine.errors import ConfigurationError
 from stepwell.engine.machine.events import TaskFailed
 from stepwell.engine.ports import FunctionRecord, Target, TargetResult, TaskRequest
 from stepwell.engine.runtime.engine import Engine, EngineOptions
+from stepwell.engine.runtime.expressions import Expressions
 from stepwell.engine.runtime.peers import Listener
 from stepwell.engine.runtime.requests import Requests
 from stepwell.engine.secretbox import SecretBox, load_box
@@ -122,6 +123,8 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
         if owns_shards:
             address = reachable(await listener.open(settings.listen_host, settings.listen_port), settings.advertise)
             life.push_async_callback(listener.close)
+        expressions = Expressions()
+        life.push_async_callback(expressions.close)
         engine = Engine(
             store=store,
             machines=machines,
@@ -137,6 +140,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
                 owns_shards=owns_shards,
             ),
             listen=store.listen if settings.notify else None,
+            evaluate=expressions.carry_out,
         )
         requests = Requests(engine, store, clock, seeds, secret=secret)
         life.callback(requests.close)

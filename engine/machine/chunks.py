@@ -14,17 +14,21 @@ import zstandard
 from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.snapshot import Delta
+from stepwell.engine.query.jsonata import Known
 
 CHUNK_VERSION: Final = 1
 
 
 class AppliedEvent(msgspec.Struct, array_like=True, frozen=True):
-    """One call of `transition`: the event, `now` in milliseconds, the seed, and the id of the first history event it made."""
+    """One call of `transition`: the event, `now` in milliseconds, the seed, the id of the first history event it made, the outcomes
+    of expressions carried out elsewhere that were known to it, and the events of its slice (0: those of the default slice)."""
 
     event: Event
     now: int
     seed: int
     first_event: int
+    outcomes: list[Known] = []
+    slice: int = 0
 
 
 class Chunk(msgspec.Struct, array_like=True):

@@ -44,6 +44,7 @@ from stepwell.engine.machine.states.task import (
     worker_started,
 )
 from stepwell.engine.machine.states.wait import run_wait, waited
+from stepwell.engine.query.jsonata import Outcomes
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.states_errors import ErrorName, StatesError
 
@@ -175,6 +176,8 @@ def _advance(run: Run, slice: Slice) -> bool:
         if not ready:
             return False
         if len(run.events) >= slice.events or run.bytes >= slice.bytes:
+            return True
+        if isinstance(run.heavy, Outcomes) and run.heavy.spent:
             return True
         frame = ready.popleft()
         if frame.phase is Phase.READY:

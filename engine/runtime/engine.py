@@ -28,7 +28,7 @@ from stepwell.engine.ports import (
 )
 from stepwell.engine.runtime.commit import Committer
 from stepwell.engine.runtime.dispatch import MAX_DELIVERIES, Dispatcher, Targets, undeliverable
-from stepwell.engine.runtime.executor import Effects, Executor
+from stepwell.engine.runtime.executor import Effects, Evaluate, Executor
 from stepwell.engine.runtime.express import Express
 from stepwell.engine.runtime.hot import Hot, Work
 from stepwell.engine.runtime.identity import Identity
@@ -80,6 +80,7 @@ class Engine(Effects):
         options: EngineOptions,
         listen: Listen | None = None,
         metrics: Counts | None = None,
+        evaluate: Evaluate | None = None,
     ) -> None:
         self.metrics = metrics = metrics or NoMetrics()
         self._store = store
@@ -100,7 +101,7 @@ class Engine(Effects):
         self.committer = Committer(store, self.identity, clock, metrics)
         self.executor = Executor(
             store, self.committer, self.identity, self.machine, clock, seeds, self, region=options.region,
-            metrics=metrics,
+            metrics=metrics, evaluate=evaluate,
         )  # fmt: skip
         self.once = OnceTasks(targets)
         self.dispatcher = Dispatcher(store, self.executor, targets, self._may_act, clock.now_ms, metrics)

@@ -11,11 +11,12 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Final
 
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock, Entropy, SeedSource
-from stepwell.engine.errors import NotOwnerError, StepwellError, StoreUnavailableError
+from stepwell.engine.errors import ExpressionsUnavailableError, NotOwnerError, StepwellError, StoreUnavailableError
 from stepwell.engine.ids import ExecutionId, shard_of
 from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.commands import (
@@ -31,11 +32,13 @@ from stepwell.engine.machine.commands import (
     TimerKind,
 )
 from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, full_delta, take_delta
 from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
 from stepwell.engine.ports import CommitEntry, NewDeadLetter, NewExecution, NewTask, RuntimeStore
+from stepwell.engine.query.jsonata import FULL, Evaluation, Outcome, Outcomes, OverBudgetError, carry_out
 from stepwell.engine.runtime.commit import Committer, Fate
-from stepwell.engine.runtime.hot import CONTINUE_TIMER, Hot, Work, revive
+from stepwell.engine.runtime.hot import CONTINUE_TIMER, Attempt, Hot, Work, revive
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.states_errors import ErrorName
 from stepwell.engine.telemetry import DEAD_LETTERS, EXECUTIONS_ENDED, EXECUTIONS_STARTED, Counts
@@ -48,8 +51,19 @@ MAX_TRIES: Final = 100
 READ_TRIES: Final = 10
 SNAPSHOT_AFTER: Final = 64
 
+ONLY_START: Final = Slice(events=1)
+"""A slice in which an execution does not get beyond its ExecutionStarted event."""
+
+Evaluate = Callable[[Evaluation], Awaitable[Outcome]]
+"""Carries out an evaluation that needs more than it may use in this process."""
+
 Machines = Callable[[int, int], Awaitable[StateMachine]]
 """Gives the compiled definition of (machine key, revision)."""
+
+
+async def in_process(evaluation: Evaluation) -> Outcome:
+    """An `Evaluate` for tests and simulations, which have no helper processes."""
+    return carry_out(evaluation, FULL)
 
 
 class Effects:
@@ -70,6 +84,20 @@ class Effects:
         """Nobody knows whether a commit took effect, so what should follow it may have to be found in the store."""
 
 
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Events applied one after another, and what came of it: what one commit makes durable."""
+
+    first: int
+    written: list[HistoryEvent] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+    applied: list[chunks.AppliedEvent] = field(default_factory=list)
+    done: list[tuple[Work, bool]] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    ended: set[int] = field(default_factory=set)
+    more: bool = False
+
+
 class Executor:
     """Advances executions. All methods run on the event loop's thread."""
 
@@ -85,7 +113,9 @@ class Executor:
         *,
         region: str,
         metrics: Counts,
+        evaluate: Evaluate | None = None,
     ) -> None:
+        self._carry_out_elsewhere = evaluate or in_process
         self._metrics = metrics
         self._store = store
         self._committer = committer
@@ -221,7 +251,10 @@ class Executor:
             for work in works:
                 self._settle(work, changed=False)
             return
-        hot.works.extend(works)
+        if works[0].attempt is None:
+            hot.works.extend(works)
+        else:  # they came before what is found in the store
+            hot.works.extendleft(reversed(works))
         self._keep(hot)
         self._run(hot)
 
@@ -252,38 +285,14 @@ class Executor:
 
     # -- advancing -------------------------------------------------------------------------------------------------
 
-    def _run(self, hot: Hot, new: NewExecution | None = None) -> None:
+    def _run(self, hot: Hot, new: NewExecution | None = None, slice: Slice = DEFAULT_SLICE) -> None:
         """Apply waiting events and hand the step to the committer."""
-        state = hot.state
-        if state.next_event == 1:
+        if hot.state.next_event == 1:
             self._start_first(hot)
-        now = hot.last_now = max(self._clock.now_ms(), hot.last_now)
-        first = state.next_event
-        written: list[HistoryEvent] = []
-        commands: list[Command] = []
-        applied: list[chunks.AppliedEvent] = []
-        done: list[tuple[Work, bool]] = []
-        ended: set[int] = set()
-        more = False
-        while hot.works and not more and len(written) < DEFAULT_SLICE.events:
-            work = hot.works.popleft()
-            seed = self._seeds.seed()
-            try:
-                step = transition(hot.machine, state, work.event, now, Entropy(seed))
-            except Exception as error:  # noqa: BLE001 - whatever it is, this execution must end and the others go on
-                self._broken(hot, work, done, error)
-                return
-            changed = bool(step.events or step.commands)
-            if changed and isinstance(work.event, events.Redriven):
-                hot.redrive_token = work.event.token
-            if changed:
-                applied.append(chunks.AppliedEvent(work.event, now, seed, step.first_event))
-                written += step.events
-                commands += step.commands
-                if work.inbox is not None and isinstance(work.event, events.TaskSucceeded | events.TaskFailed):
-                    ended |= {one.task for one in step.commands if isinstance(one, CloseTask | CancelTask)}
-            more = step.more
-            done.append((work, changed))
+        batch = self._apply_waiting(hot, new, slice)
+        if batch is None:
+            return
+        done, ended = batch.done, batch.ended
         inbox = [work.inbox for work, _ in done if work.inbox is not None]
         # Those that wait count as well: a step that uses up its slice comes to no other event, however often it is tried.
         ended &= {
@@ -291,16 +300,108 @@ class Executor:
             for work in (*(work for work, _ in done), *hot.works)
             if work.inbox is not None and isinstance(work.event, events.TaskSucceeded | events.TaskFailed)
         }
-        if not applied and not inbox and new is None:
+        if not batch.applied and not inbox and new is None:
             for work, _ in done:
                 self._settle(work, changed=False)
+            if hot.works:
+                self._run(hot)
             return
-        entry = self._entry(hot, new, first, written, commands, applied, done, inbox, ended)
-        _go_on(entry, hot, more)
+        commands = batch.commands
+        entry = self._entry(hot, new, batch.first, batch.written, commands, batch.applied, done, inbox, ended)
+        _go_on(entry, hot, batch.more)
         hot.busy = True
-        if more:
+        if batch.more:
             hot.works.appendleft(Work(events.Continued(), insistent=True))
         self._committer.submit(entry, lambda fate, why: self._told(hot, entry, commands, done, fate, why))
+
+    def _apply_waiting(self, hot: Hot, new: NewExecution | None, slice: Slice) -> _Batch | None:
+        """Apply waiting events until the slice is used up; None if that could not be done now, or not at all."""
+        attempt = hot.works[0].attempt if hot.works else None
+        moment = attempt.now if attempt is not None else None
+        now = hot.last_now = max(self._clock.now_ms() if moment is None else moment, hot.last_now)
+        batch = _Batch(hot.state.next_event)
+        while hot.works and not batch.more and len(batch.written) < slice.events:
+            work = hot.works[0]
+            attempt = work.attempt
+            if (attempt.now if attempt is not None else None) != moment:
+                break  # it is to be applied at another moment than those before it
+            hot.works.popleft()
+            seed = self._seeds.seed() if attempt is None else attempt.seed
+            outcomes = None if attempt is None else attempt.outcomes.anew()
+            batch.seeds.append(seed)
+            try:
+                step = transition(hot.machine, hot.state, work.event, now, Entropy(seed), slice, outcomes)
+            except OverBudgetError as error:
+                if attempt is not None and outcomes is not None and outcomes.wasted:  # they are of other data
+                    attempt.outcomes = Outcomes()
+                    work.tries += 1
+                    if work.tries > MAX_TRIES:
+                        self._broken(hot, work, batch.done, error)
+                        return None
+                works = [*(other for other, _ in batch.done), work]
+                self._put_off(hot, new, works, now, batch.seeds, error.evaluation)
+                return None
+            except Exception as error:  # noqa: BLE001 - whatever it is, this execution must end and the others go on
+                self._broken(hot, work, batch.done, error)
+                return None
+            changed = bool(step.events or step.commands)
+            if changed and isinstance(work.event, events.Redriven):
+                hot.redrive_token = work.event.token
+            if changed:
+                known = [] if outcomes is None else outcomes.holds
+                sliced = 0 if slice is DEFAULT_SLICE else slice.events
+                batch.applied.append(chunks.AppliedEvent(work.event, now, seed, step.first_event, known, sliced))
+                batch.written += step.events
+                batch.commands += step.commands
+                if work.inbox is not None and isinstance(work.event, events.TaskSucceeded | events.TaskFailed):
+                    batch.ended |= {one.task for one in step.commands if isinstance(one, CloseTask | CancelTask)}
+            batch.more = step.more
+            batch.done.append((work, changed))
+        return batch
+
+    def _put_off(
+        self,
+        hot: Hot,
+        new: NewExecution | None,
+        works: list[Work],
+        now: int,
+        seeds: list[int],
+        evaluation: Evaluation,
+    ) -> None:
+        """The last of `works` came to an expression that needs more than it may use here. The position is spoilt: it is read back
+        once the outcome is known, and the same events are applied as they were before. Meanwhile the others go on.
+        """
+        if new is not None:  # let it be durable first: whoever started it need not wait for its expressions
+            hot.state = ExecutionState(hot.state.info)
+            hot.works.extendleft(reversed(works))
+            self._run(hot, new, ONLY_START)
+            return
+        for work, seed in zip(works, seeds, strict=True):
+            if work.attempt is None:
+                work.attempt = Attempt(now, seed)
+            work.attempt.now = now
+        works += hot.works
+        hot.works.clear()
+        self._forget(hot)
+        if hot.id in self._hot or hot.id in self._loading:
+            for work in works:
+                self.apply(hot.id, work)
+            return
+        self._loading[hot.id] = works
+        self._spawn(self._evaluate(hot.id, works[len(seeds) - 1], evaluation))
+
+    async def _evaluate(self, id: ExecutionId, work: Work, evaluation: Evaluation) -> None:
+        """Have an expression carried out elsewhere, and apply again what came to it."""
+        outcome: Outcome | None = None
+        while outcome is None and self.owns(id):
+            try:
+                outcome = await self._carry_out_elsewhere(evaluation)
+            except ExpressionsUnavailableError as error:
+                log.warning("an expression waits to be evaluated", extra={"execution": id.hex(), "reason": str(error)})
+                await asyncio.sleep(1)
+        if outcome is not None and work.attempt is not None:
+            work.attempt.outcomes.add(evaluation, outcome)
+        await self._load(id)
 
     def _start_first(self, hot: Hot) -> None:
         """Nothing happens to an execution before its start. What came from the inbox without that is read again after it, and

@@ -19,12 +19,12 @@ from stepwell.engine.query.jsonata.evaluation import FULL, Evaluation, Outcome, 
 LENGTH_BYTES: Final = 4
 OWN_BYTES: Final = 64 << 20
 """What of its memory the process itself is allowed for: a third of that in fact, but memory is never used without a gap."""
-CPU_SECONDS: Final = 3
-"""Processor time after which the system ends a process whose engine does not. Every evaluation begins anew."""
+SPARE_SECONDS: Final = 2
+"""Processor time beyond what an evaluation may take, after which the system ends a process whose engine does not."""
 TOO_MUCH: Final = Outcome(code="U1001", message="The evaluation ran out of memory", limit=True)
 
 
-def main(memory: int) -> None:
+def main(seconds: float, memory: int) -> None:
     """Answer until the engine closes the socket."""
     channel = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "r+b") as nothing:  # noqa: PTH123 - a descriptor for what a library might print
@@ -32,11 +32,11 @@ def main(memory: int) -> None:
             os.dup2(nothing.fileno(), descriptor)
     decoder = msgspec.json.Decoder(Evaluation)
     # A little less than the engine waits, so that the library's own limit strikes first and the process lives on.
-    budget = msgspec.structs.replace(FULL, seconds=0.9 * FULL.seconds)
+    budget = msgspec.structs.replace(FULL, seconds=0.9 * seconds)
     send(channel, msgspec.json.encode(carry_out(Evaluation('"ready"', "null"), budget)))
     _limit_memory(memory)
     while (frame := receive(channel)) is not None:
-        _limit_processor()
+        _limit_processor(seconds)
         try:
             answer = msgspec.json.encode(carry_out(decoder.decode(frame), budget))
         except MemoryError:
@@ -79,14 +79,14 @@ def _limit_memory(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _limit_processor() -> None:
+def _limit_processor(seconds: float) -> None:
     with suppress(ImportError, OSError, ValueError):
         import resource
 
         used = resource.getrusage(resource.RUSAGE_SELF)
-        soft = int(used.ru_utime + used.ru_stime) + CPU_SECONDS
+        soft = int(used.ru_utime + used.ru_stime + seconds) + SPARE_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(float(sys.argv[1]), int(sys.argv[2]))

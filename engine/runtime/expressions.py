@@ -60,17 +60,18 @@ _ROOT: Final = str(Path(stepwell.__file__).resolve().parent.parent)
 class Helper:
     """One helper process, started when it is first needed and again after its death. Not for two threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = limits.JSONATA_SECONDS) -> None:
+        self._seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._stopped = False
         self._decoder = msgspec.json.Decoder(Outcome)
 
     def carry_out(self, evaluation: Evaluation) -> Outcome:
-        """Evaluate; blocks for `JSONATA_SECONDS` and the start of the process at most. Raises OSError if none can be started."""
+        """Evaluate; blocks for `seconds` and the start of the process at most. Raises OSError if none can be started."""
         process, channel = self._running()
         try:
-            answer = _ask(channel, msgspec.json.encode(evaluation))
+            answer = _ask(channel, msgspec.json.encode(evaluation), self._seconds)
         except TimeoutError:
             self.kill()
             return TOOK_TOO_LONG
@@ -109,7 +110,14 @@ class Helper:
         self._channel = ours
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-P", "-m", expression_process.__name__, str(limits.JSONATA_MEMORY_BYTES)],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    expression_process.__name__,
+                    f"{self._seconds}",
+                    f"{limits.JSONATA_MEMORY_BYTES}",
+                ],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -124,9 +132,9 @@ class Helper:
         return self._process, ours
 
 
-def _ask(channel: socket.socket, frame: bytes) -> bytes | None:
-    deadline = time.monotonic() + limits.JSONATA_SECONDS
-    channel.settimeout(limits.JSONATA_SECONDS)
+def _ask(channel: socket.socket, frame: bytes, seconds: float) -> bytes | None:
+    deadline = time.monotonic() + seconds
+    channel.settimeout(seconds)
     send(channel, frame)
     channel.settimeout(max(deadline - time.monotonic(), 0.001))
     return receive(channel)

@@ -19,9 +19,21 @@ from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, fold, restore
 from stepwell.engine.ports import ExecutionView, RuntimeStore, StoredExecution
+from stepwell.engine.query.jsonata import Outcomes
 
 CONTINUE_TIMER: Final = 0
 """The timer row of an execution that has used up its slice: so that whoever takes it over then finds that it has to go on."""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """The time and the seed an event was applied with when one of its expressions needed more than it may use here. It is applied
+    with the same ones again, so that the same expression comes out, with `outcomes` to take its outcome from.
+    """
+
+    now: int
+    seed: int
+    outcomes: Outcomes = field(default_factory=Outcomes)
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +51,7 @@ class Work:
     insistent: bool = False
     future: asyncio.Future[bool] | None = None
     tries: int = 0
+    attempt: Attempt | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -40,6 +40,8 @@ from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
 from stepwell.engine.machine.transition import transition
 from stepwell.engine.ports import TaskRequest
+from stepwell.engine.query.scope import Heavy
+from stepwell.engine.runtime.expressions import carry_out_apart
 from stepwell.engine.runtime.local_maps import ReadItems, no_reader, run_map
 
 DEFAULT_REGION: Final = "us-east-1"
@@ -144,6 +146,7 @@ class LocalExecution:
     machine_name: str = "Local"
     region: str = DEFAULT_REGION
     on_events: Callable[[Sequence[Numbered]], None] | None = None
+    heavy: Heavy = carry_out_apart
     read_items: ReadItems = no_reader
     state: ExecutionState = field(init=False)
     history: list[Numbered] = field(init=False, default_factory=list)
@@ -204,7 +207,7 @@ class LocalExecution:
         while more:
             seed = self.seeds.seed()
             self.applied.append(Applied(event, self.now, seed))
-            step = transition(self.machine, self.state, event, self.now, Entropy(seed))
+            step = transition(self.machine, self.state, event, self.now, Entropy(seed), heavy=self.heavy)
             self.state = step.state
             fresh = [Numbered(step.first_event + index, one) for index, one in enumerate(step.events)]
             self.history += fresh

@@ -72,16 +72,23 @@ def test_what_takes_too_long_ends_with_a_cause_that_says_so(helper: Helper, sour
     assert outcome.limit and outcome.code == "D1012" and "takes longer than 1 s" in (outcome.message or "")
 
 
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Helper]:
+    helper = Helper(seconds=60)
+    yield helper
+    helper.kill()
+
+
 @pytest.mark.parametrize("source", MEMORY)
-def test_what_takes_too_much_memory_ends_the_helper_alone(helper: Helper, source: str) -> None:
-    outcome = helper.carry_out(of(source))
+def test_what_takes_too_much_memory_ends_the_helper_alone(patient: Helper, source: str) -> None:
+    outcome = patient.carry_out(of(source))
     assert outcome.limit and "more than 256 MiB" in (outcome.message or "")
-    assert helper.carry_out(of("1 + 1")) == Outcome("2")
+    assert patient.carry_out(of("1 + 1")) == Outcome("2")
 
 
 @pytest.mark.parametrize("source", SIZE)
-def test_what_grows_without_end_strikes_a_limit_of_size(helper: Helper, source: str) -> None:
-    outcome = helper.carry_out(of(source))
+def test_what_grows_without_end_strikes_a_limit_of_size(patient: Helper, source: str) -> None:
+    outcome = patient.carry_out(of(source))
     assert outcome.limit and outcome.code == "U1001" and "grow without end" in (outcome.message or "")
 
 

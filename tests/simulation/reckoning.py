@@ -8,13 +8,12 @@ import msgspec
 
 from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.asl.states import StateMachine
-from stepwell.engine.clock import Entropy
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import TERMINAL, HistoryEvent
+from stepwell.engine.machine.replay import replay
 from stepwell.engine.machine.snapshot import ExecutionState, fold, full_delta, restore
-from stepwell.engine.machine.transition import transition
 from stepwell.engine.runtime.hot import History, info_of
 from tests.simulation.network import run_now
 from tests.simulation.observed import ObservedStore
@@ -90,7 +89,7 @@ def _check_replay(store: ObservedStore, id: ExecutionId, machine: StateMachine, 
     for chunk in read:
         history.add(chunk)
         for applied in chunk.applied:
-            step = transition(machine, state, applied.event, applied.now, Entropy(applied.seed))
+            step = replay(machine, state, applied)
             state = step.state
             replayed += step.events
     if _encoder.encode(replayed) != _encoder.encode([event for chunk in read for event in chunk.events]):

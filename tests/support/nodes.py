@@ -28,6 +28,7 @@ from stepwell.engine.ports import (
     TaskRequest,
 )
 from stepwell.engine.runtime.engine import Engine, EngineOptions
+from stepwell.engine.runtime.executor import Evaluate
 from stepwell.engine.runtime.peers import Listener
 from stepwell.engine.runtime.requests import Requests
 from stepwell.engine.store.executions import PostgresExecutions
@@ -149,6 +150,7 @@ async def open_node(
     ttl_ms: int = 10_000,
     owns_shards: bool = True,
     notify: bool = True,
+    evaluate: Evaluate | None = None,
     **more: Any,
 ) -> AsyncIterator[Node]:
     """An engine node over the database at `url`; with `listen`, other nodes can reach it."""
@@ -161,7 +163,7 @@ async def open_node(
     options = EngineOptions(node=uuid4(), address=address, lease_ttl_ms=ttl_ms, owns_shards=owns_shards, **more)
     engine = Engine(
         store=store, machines=PostgresMachines(pool), targets=targets, clock=clock, seeds=seeds, options=options,
-        listen=store.listen if notify else None,
+        listen=store.listen if notify else None, evaluate=evaluate,
     )  # fmt: skip
     requests = Requests(engine, store, clock, seeds, secret=SECRET)
     holder.append(requests)

@@ -8,7 +8,16 @@ There is no input document: `$`, `$$` and names without a dollar are undefined a
 carries out. It must not know which state is running.
 """
 
-from stepwell.engine.query.jsonata.evaluation import FULL, IN_PROCESS, Evaluation, Outcome, OverBudgetError, carry_out
+from stepwell.engine.query.jsonata.evaluation import (
+    FULL,
+    IN_PROCESS,
+    Evaluation,
+    Known,
+    Outcome,
+    Outcomes,
+    OverBudgetError,
+    carry_out,
+)
 from stepwell.engine.query.jsonata.expressions import (
     Jsonata,
     compile_jsonata,
@@ -23,7 +32,9 @@ __all__ = [
     "IN_PROCESS",
     "Evaluation",
     "Jsonata",
+    "Known",
     "Outcome",
+    "Outcomes",
     "OverBudgetError",
     "carry_out",
     "compile_jsonata",

@@ -1,0 +1,190 @@
+"""Executions whose expressions need more than they may use in the engine's process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from uuid import UUID
+
+from stepwell.engine.asl.parse import parse_definition
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.jsontypes import Json
+from stepwell.engine.machine import chunks
+from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.replay import replay
+from stepwell.engine.machine.snapshot import ExecutionState
+from stepwell.engine.ports import CommandOutcome
+from stepwell.engine.query.jsonata import FULL, Evaluation, Outcome, carry_out
+from stepwell.engine.runtime.expressions import Expressions
+from stepwell.engine.runtime.hot import info_of
+from tests.runtime.test_node import PASS
+from tests.support.nodes import Node, open_node
+from tests.support.waiting import until
+
+SUM = "$reduce([1..60000], function($a, $b) {$a + $b})"
+"""Comes to its end, after more steps than the engine's process gives it."""
+TOTAL = 60_000 * 60_001 // 2
+ENDLESS = "($f := function($n) {$f($n + 1)}; $f($states.input.n))"
+
+
+def machine(states: dict[str, Any]) -> dict[str, Any]:
+    return {"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states}
+
+
+def one(output: Json) -> dict[str, Any]:
+    return machine({"One": {"Type": "Pass", "Output": output, "End": True}})
+
+
+class Elsewhere:
+    """Carries out what it is asked for once it may."""
+
+    def __init__(self) -> None:
+        self.asked: list[Evaluation] = []
+        self.may = asyncio.Event()
+        self.may.set()
+
+    async def __call__(self, evaluation: Evaluation) -> Outcome:
+        self.asked.append(evaluation)
+        await self.may.wait()
+        return carry_out(evaluation, FULL)
+
+
+async def assert_replays(node: Node, id: ExecutionId, definition: dict[str, Any]) -> list[chunks.AppliedEvent]:
+    """The stored events come out of the stored inputs."""
+    stored = await node.engine._store.load(id)
+    assert stored is not None
+    model = parse_definition(json.dumps(definition))
+    state = ExecutionState(info_of(stored, model, "us-east-1"))
+    rows = await node.pool.fetch(
+        "SELECT data FROM history_chunk WHERE execution_id = $1 ORDER BY first_event", UUID(bytes=id)
+    )
+    read = [chunks.decode(row["data"]) for row in rows]
+    made = []
+    for applied in (applied for chunk in read for applied in chunk.applied):
+        step = replay(model, state, applied)
+        state = step.state
+        made += step.events
+    assert made == [event for chunk in read for event in chunk.events]
+    return [applied for chunk in read for applied in chunk.applied]
+
+
+async def test_it_is_carried_out_elsewhere_and_its_outcome_is_stored(database: str) -> None:
+    elsewhere = Elsewhere()
+    definition = one({"a": f"{{% {SUM} %}}", "id": "{% $uuid() %}", "b": f"{{% {SUM} + 1 %}}", "at": "{% $millis() %}"})
+    async with open_node(database, evaluate=elsewhere) as node:
+        started = await node.start(await node.machine(definition), {})
+        view = await node.ended(started.id)
+        assert view.output is not None
+        output = view.output.value
+        assert isinstance(output, dict) and (output["a"], output["b"]) == (TOTAL, TOTAL + 1)
+        assert len(elsewhere.asked) == 2
+        applied = await assert_replays(node, started.id, definition)
+        assert sum(len(one.outcomes) for one in applied) == 2
+
+
+async def test_a_start_is_durable_before_its_expressions_have_come_to_an_end(database: str) -> None:
+    elsewhere = Elsewhere()
+    elsewhere.may.clear()
+    async with open_node(database, evaluate=elsewhere) as node:
+        started = await node.start(await node.machine(one(f"{{% {SUM} %}}")), {})
+        await until(lambda: elsewhere.asked)
+        assert await node.event_types(started.id) == ["ExecutionStarted"]
+        elsewhere.may.set()
+        assert (await node.ended(started.id)).status is Status.SUCCEEDED
+
+
+async def test_what_comes_meanwhile_waits_its_turn(database: str) -> None:
+    elsewhere = Elsewhere()
+    elsewhere.may.clear()
+    definition = machine(
+        {"One": {"Type": "Pass", "Output": f"{{% {SUM} %}}", "Next": "Two"}, "Two": {"Type": "Wait", "Seconds": 3600, "End": True}}
+    )  # fmt: skip
+    async with open_node(database, evaluate=elsewhere) as node:
+        started = await node.start(await node.machine(definition), {})
+        await until(lambda: elsewhere.asked)
+        stopping = asyncio.create_task(node.requests.stop(started.id, "Enough", None))
+        assert (
+            await node.ended((await node.start(await node.machine(PASS, "ordinary"))).id)
+        ).status is Status.SUCCEEDED
+        assert not stopping.done()
+        elsewhere.may.set()
+        assert (await stopping).outcome is CommandOutcome.DONE
+        assert (await node.ended(started.id)).status is Status.ABORTED
+        await assert_replays(node, started.id, definition)
+
+
+async def test_a_state_with_many_is_run_once_more_for_each_and_no_state_before_it(database: str) -> None:
+    elsewhere = Elsewhere()
+    many = {f"f{number}": f"{{% {SUM} + {number} %}}" for number in range(5)}
+    definition = machine(
+        {
+            "One": {"Type": "Pass", "Assign": {"first": many}, "Next": "Two"},
+            "Two": {"Type": "Pass", "Output": many, "Next": "Three"},
+            "Three": {"Type": "Choice", "Choices": [{"Condition": f"{{% {SUM} = {TOTAL} %}}", "Next": "Four"}]},
+            "Four": {"Type": "Succeed"},
+        }
+    )
+    async with open_node(database, evaluate=elsewhere) as node:
+        started = await node.start(await node.machine(definition), {})
+        assert (await node.ended(started.id)).status is Status.SUCCEEDED
+        assert len(elsewhere.asked) == 11
+        applied = await assert_replays(node, started.id, definition)
+        assert [len(one.outcomes) for one in applied] == [0, 5, 5, 1, 0]
+
+
+async def test_another_node_takes_over_while_an_expression_is_evaluated(database: str) -> None:
+    stuck, elsewhere = Elsewhere(), Elsewhere()
+    stuck.may.clear()
+    definition = one(f"{{% {SUM} %}}")
+    async with open_node(database, evaluate=stuck) as node:
+        started = await node.start(await node.machine(definition), {})
+        await until(lambda: stuck.asked)
+    async with open_node(database, evaluate=elsewhere) as node:
+        view = await node.ended(started.id)
+        assert view.output is not None and view.output.value == TOTAL
+        await assert_replays(node, started.id, definition)
+
+
+async def test_a_limit_that_strikes_is_an_error_that_can_be_caught(database: str) -> None:
+    expressions = Expressions()
+    catch = [
+        {"ErrorEquals": ["States.QueryEvaluationError"], "Output": "{% $states.errorOutput.Cause %}", "Next": "End"}
+    ]
+    task = {"Type": "Task", "Resource": "celery:work", "Arguments": f"{{% {ENDLESS} %}}", "Catch": catch, "End": True}
+    definition = machine({"Work": task, "End": {"Type": "Succeed"}})
+    async with open_node(database, evaluate=expressions.carry_out) as node:
+        started = await node.start(await node.machine(definition), {"n": 1})
+        view = await node.ended(started.id)
+        assert view.status is Status.SUCCEEDED and view.output is not None
+        assert "takes longer than 1 s" in str(view.output.value)
+        await assert_replays(node, started.id, definition)
+    await expressions.close()
+
+
+async def test_fifty_that_run_away_hold_up_none_beside_them(database: str) -> None:
+    expressions = Expressions()
+    ended: list[str] = []
+    async with open_node(database, evaluate=expressions.carry_out) as node:
+        endless, ordinary = (
+            await node.machine(one(f"{{% {ENDLESS} %}}"), "endless"),
+            await node.machine(PASS, "ordinary"),
+        )
+        heavy = await node.machine(one(f"{{% {SUM} %}}"), "heavy")
+
+        async def run(name: str, id: ExecutionId) -> Status:
+            view = await node.ended(id)
+            ended.append(name)
+            return view.status
+
+        async with asyncio.TaskGroup() as group:
+            away = [group.create_task(run("endless", (await node.start(endless, {"n": n % 3})).id)) for n in range(50)]
+            group.create_task(run("ordinary", (await node.start(ordinary)).id))
+        assert ended.index("ordinary") < 10 and {task.result() for task in away} == {Status.FAILED}
+        ended.clear()
+        async with asyncio.TaskGroup() as group:  # those are known by now, and leave a helper to the others
+            for n in range(3, 6):
+                group.create_task(run("endless", (await node.start(endless, {"n": n})).id))
+            group.create_task(run("heavy", (await node.start(heavy)).id))
+        assert ended.index("heavy") < 3
+    await expressions.close()
