@@ -78,9 +78,9 @@ async def test_it_is_carried_out_elsewhere_and_its_outcome_is_stored(database: s
         assert view.output is not None
         output = view.output.value
         assert isinstance(output, dict) and (output["a"], output["b"]) == (TOTAL, TOTAL + 1)
-        assert len(elsewhere.asked) == 2
+        assert len(elsewhere.asked) == 1
         applied = await assert_replays(node, started.id, definition)
-        assert sum(len(one.outcomes) for one in applied) == 2
+        assert sum(len(one.outcomes) for one in applied) == 1
 
 
 async def test_a_start_is_durable_before_its_expressions_have_come_to_an_end(database: str) -> None:
@@ -119,7 +119,7 @@ async def test_a_state_with_many_is_run_once_more_for_each_and_no_state_before_i
     many = {f"f{number}": f"{{% {SUM} + {number} %}}" for number in range(5)}
     definition = machine(
         {
-            "One": {"Type": "Pass", "Assign": {"first": many}, "Next": "Two"},
+            "One": {"Type": "Pass", "Assign": {"first": many}, "Output": f"{{% {SUM} - 1 %}}", "Next": "Two"},
             "Two": {"Type": "Pass", "Output": many, "Next": "Three"},
             "Three": {"Type": "Choice", "Choices": [{"Condition": f"{{% {SUM} = {TOTAL} %}}", "Next": "Four"}]},
             "Four": {"Type": "Succeed"},
@@ -128,9 +128,9 @@ async def test_a_state_with_many_is_run_once_more_for_each_and_no_state_before_i
     async with open_node(database, evaluate=elsewhere) as node:
         started = await node.start(await node.machine(definition), {})
         assert (await node.ended(started.id)).status is Status.SUCCEEDED
-        assert len(elsewhere.asked) == 11
+        assert len(elsewhere.asked) == 4
         applied = await assert_replays(node, started.id, definition)
-        assert [len(one.outcomes) for one in applied] == [0, 5, 5, 1, 0]
+        assert [len(one.outcomes) for one in applied] == [0, 2, 1, 1, 0]
 
 
 async def test_another_node_takes_over_while_an_expression_is_evaluated(database: str) -> None:
