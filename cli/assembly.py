@@ -41,6 +41,7 @@ from stepwell.engine.store.dead_letters import PostgresDeadLetters
 from stepwell.engine.store.executions import PostgresExecutions
 from stepwell.engine.store.functions import PostgresFunctions
 from stepwell.engine.store.machines import PostgresMachines
+from stepwell.engine.store.map_runs import PostgresMapRuns, PostgresMapRunStore
 from stepwell.engine.store.pool import connect, create_pool, driver_url
 from stepwell.engine.store.runtime_store import PostgresRuntimeStore
 from stepwell.engine.store.settings_check import check_settings, cluster_secret
@@ -140,6 +141,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
                 owns_shards=owns_shards,
             ),
             listen=store.listen if settings.notify else None,
+            map_store=PostgresMapRunStore(store, pool, clock),
             evaluate=expressions.carry_out,
         )
         requests = Requests(engine, store, clock, seeds, secret=secret)
@@ -162,6 +164,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
         ports = Ports(
             machines=machines,
             executions=PostgresExecutions(pool),
+            map_runs=PostgresMapRuns(pool, clock),
             dead_letters=PostgresDeadLetters(pool),
             activities=PostgresActivities(pool),
             functions=HeardFunctions(pool, function_target.forget),

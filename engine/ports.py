@@ -18,6 +18,8 @@ from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.commands import Status, TimerKind
 from stepwell.engine.machine.events import Event, TaskFailed, TaskSubmitted, TaskSucceeded
 from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.machine.map_events import Message
+from stepwell.engine.map_ports import NewMapRun
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome, WorkerReport
 
 # ---------------------------------------------------------------------------------------------------- state machines
@@ -130,6 +132,9 @@ class ExecutionView:
     alias_arn: str | None = None
     input: Document | None = None
     output: Document | None = None
+    map_run_arn: str | None = None
+    """For a child execution: its Map Run."""
+    item_count: int | None = None
 
 
 class Waited(NamedTuple):
@@ -148,6 +153,9 @@ class ExecutionFilter:
     started_after: int | None = None
     started_before: int | None = None
     name_prefix: str | None = None
+    map_run: ExecutionId | None = None
+    """Its child executions; None: those that are no Map Run's children."""
+    redriven: bool | None = None
 
 
 class ExecutionReader(Protocol):
@@ -603,6 +611,9 @@ class CommitEntry:
     timers_gone: list[int] = field(default_factory=list)
     inbox_gone: list[int] = field(default_factory=list)
     dead_letter: NewDeadLetter | None = None
+    map_runs_new: list[NewMapRun] = field(default_factory=list)
+    posts: list[tuple[ExecutionId, Message]] = field(default_factory=list)
+    """What other aggregates are told in this very transaction: Map Runs, by their inboxes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -630,6 +641,10 @@ class StoredExecution:
     alias_arn: str | None
     chunks: Sequence[bytes]
     first_chunk: bytes | None
+    map_run: ExecutionId | None = None
+    map_item: int = 0
+    processor: str | None = None
+    """For a child execution of a Map Run: the Map state whose processor it runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -658,7 +673,7 @@ class InboxRow:
 
     id: int
     execution: ExecutionId
-    event: Event
+    event: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -679,6 +694,9 @@ class RuntimeStore(Protocol):
         """
 
     async def load(self, id: ExecutionId) -> StoredExecution | None: ...
+
+    async def hint_all(self) -> None:
+        """Tell all nodes that there may be something in their inboxes. A hint only; never fails."""
 
     async def status(self, id: ExecutionId) -> Status | None: ...
 

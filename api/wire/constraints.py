@@ -32,10 +32,12 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """An integer."""
+    """An integer; with `fraction` any number."""
 
     low: int | None = None
     high: int | None = None
+    fraction: bool = False
+    """Whether it may have a fraction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,10 @@ def _check_value(shape: Shape, value: Json, path: str, breaches: list[str]) -> N
         case Text():
             _check_text(shape, _typed(value, str, "String"), path, breaches)
         case Number():
-            _check_number(shape, _typed(value, int, "Integer"), path, breaches)
+            if shape.fraction and isinstance(value, float):
+                _check_number(shape, value, path, breaches)
+            else:
+                _check_number(shape, _typed(value, int, "Float" if shape.fraction else "Integer"), path, breaches)
         case Flag():
             _typed(value, bool, "Boolean")
         case Choice():
@@ -121,7 +126,7 @@ def _typed(value: Json, wanted: type[T], name: str) -> T:
     return value
 
 
-def _check_number(shape: Number, value: int, path: str, breaches: list[str]) -> None:
+def _check_number(shape: Number, value: float, path: str, breaches: list[str]) -> None:
     if shape.low is not None and value < shape.low:
         breaches.append(refusals.constraint(path, f"'{value}'", f"have value greater than or equal to {shape.low}"))
     if shape.high is not None and value > shape.high:

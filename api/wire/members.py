@@ -52,6 +52,7 @@ INPUTS: Final[dict[str, Structure]] = {
     "DeleteStateMachine": structure("stateMachineArn", stateMachineArn=ARN),
     "DescribeActivity": structure("activityArn", activityArn=ARN),
     "DescribeExecution": structure("executionArn", executionArn=ARN, includedData=INCLUDED_DATA),
+    "DescribeMapRun": structure("mapRunArn", mapRunArn=Text(1, 2_000)),
     "DescribeStateMachine": structure("stateMachineArn", stateMachineArn=ARN, includedData=INCLUDED_DATA),
     "DescribeStateMachineForExecution": structure("executionArn", executionArn=ARN, includedData=INCLUDED_DATA),
     "GetActivityTask": structure("activityArn", activityArn=ARN, workerName=NAME),
@@ -72,6 +73,7 @@ INPUTS: Final[dict[str, Structure]] = {
         mapRunArn=Text(1, 2_000),
         redriveFilter=Choice(("REDRIVEN", "NOT_REDRIVEN")),
     ),
+    "ListMapRuns": structure("executionArn", executionArn=ARN, maxResults=PAGE_SIZE, nextToken=PAGE_TOKEN),
     "ListStateMachineVersions": structure(
         "stateMachineArn", stateMachineArn=ARN, nextToken=PAGE_TOKEN, maxResults=PAGE_SIZE
     ),
@@ -114,6 +116,13 @@ INPUTS: Final[dict[str, Structure]] = {
             mapIterationFailureCount=Number(0),
             mapItemReaderData=DATA,
         ),
+    ),
+    "UpdateMapRun": structure(
+        "mapRunArn",
+        mapRunArn=Text(1, 2_000),
+        maxConcurrency=Number(0),
+        toleratedFailurePercentage=Number(0, 100, fraction=True),
+        toleratedFailureCount=Number(0),
     ),
     "UpdateStateMachine": structure(
         "stateMachineArn",

@@ -158,7 +158,7 @@ async def list_executions(services: Services, request: Request, input: Input) ->
     if (arn is None) == (input.get("mapRunArn") is None):
         raise refusals.invalid("Exactly one of 'stateMachineArn' and 'mapRunArn' must be specified")
     if arn is None:
-        raise ServiceError(ErrorCode.RESOURCE_NOT_FOUND, "Request references a resource that does not exist.")
+        return await _list_children(services, input)
     if input.get("redriveFilter") or input.get("statusFilter") == "PENDING_REDRIVE":
         raise refusals.invalid("'redriveFilter' and the status PENDING_REDRIVE need 'mapRunArn'")
     status = input.get("statusFilter")
@@ -169,6 +169,41 @@ async def list_executions(services: Services, request: Request, input: Input) ->
         token=input.get("nextToken"),
     )
     return _with_token({"executions": [shapes.execution_item(view) for view in page.items]}, page.next)
+
+
+async def _list_children(services: Services, input: Input) -> Answer:
+    """ListExecutions of a Map Run."""
+    status, redriven = input.get("statusFilter"), input.get("redriveFilter")
+    if status == "PENDING_REDRIVE":
+        return {"executions": []}  # children to be redriven wait as items of the Map Run, not as executions
+    page = await services.map_runs.children(
+        input["mapRunArn"],
+        status=None if status is None else Status(status),
+        redriven=None if redriven is None else redriven == "REDRIVEN",
+        max_results=input.get("maxResults"),
+        token=input.get("nextToken"),
+    )
+    return _with_token({"executions": [shapes.execution_item(view) for view in page.items]}, page.next)
+
+
+async def describe_map_run(services: Services, request: Request, input: Input) -> Answer:
+    return shapes.map_run(await services.map_runs.describe(input["mapRunArn"]))
+
+
+async def list_map_runs(services: Services, request: Request, input: Input) -> Answer:
+    page = await services.map_runs.list(input["executionArn"], input.get("maxResults"), input.get("nextToken"))
+    return _with_token({"mapRuns": [shapes.map_run_item(view) for view in page.items]}, page.next)
+
+
+async def update_map_run(services: Services, request: Request, input: Input) -> Answer:
+    percentage = input.get("toleratedFailurePercentage")
+    await services.map_runs.update(
+        input["mapRunArn"],
+        max_concurrency=input.get("maxConcurrency"),
+        tolerated_count=input.get("toleratedFailureCount"),
+        tolerated_percentage=None if percentage is None else float(percentage),
+    )
+    return {}
 
 
 async def get_execution_history(services: Services, request: Request, input: Input) -> Answer:
@@ -300,12 +335,14 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "DeleteStateMachine": delete_state_machine,
     "DescribeActivity": describe_activity,
     "DescribeExecution": describe_execution,
+    "DescribeMapRun": describe_map_run,
     "DescribeStateMachine": describe_state_machine,
     "DescribeStateMachineForExecution": describe_state_machine_for_execution,
     "GetActivityTask": get_activity_task,
     "GetExecutionHistory": get_execution_history,
     "ListActivities": list_activities,
     "ListExecutions": list_executions,
+    "ListMapRuns": list_map_runs,
     "ListStateMachineVersions": list_state_machine_versions,
     "ListStateMachines": list_state_machines,
     "ListTagsForResource": list_tags_for_resource,
@@ -317,6 +354,7 @@ OPERATIONS: Final[dict[str, Handler]] = {
     "StartSyncExecution": start_sync_execution,
     "StopExecution": stop_execution,
     "TestState": test_state,
+    "UpdateMapRun": update_map_run,
     "UpdateStateMachine": update_state_machine,
     "ValidateStateMachineDefinition": validate_state_machine_definition,
 }
@@ -327,14 +365,11 @@ NOT_SERVED: Final = frozenset(
         "CreateStateMachineAlias",
         "DeleteStateMachineAlias",
         "DeleteStateMachineVersion",
-        "DescribeMapRun",
         "DescribeStateMachineAlias",
-        "ListMapRuns",
         "ListStateMachineAliases",
         "PublishStateMachineVersion",
         "TagResource",
         "UntagResource",
-        "UpdateMapRun",
         "UpdateStateMachineAlias",
     }
 )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 from stepwell.engine.asl.diagnostics import Diagnostic
+from stepwell.engine.ids import labelled_machine
 from stepwell.engine.jsontypes import spaced, write
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import EVENT_SHAPES, HistoryEvent
+from stepwell.engine.machine.map_run import Tally
+from stepwell.engine.map_ports import MapRunView
 from stepwell.engine.ports import ActivityRecord, ExecutionView, ExpressView, MachineRecord, Revision
 from stepwell.engine.service.redriving import Redrivability
 from stepwell.engine.service.state_machines import DEFAULT_LOGGING, DEFAULT_TRACING, config_of
@@ -92,10 +95,61 @@ def execution_item(view: ExecutionView) -> Answer:
         answer["stopDate"] = seconds(view.stopped_at)
     if view.redriven_at is not None:
         answer["redriveDate"] = seconds(view.redriven_at)
+    if view.map_run_arn is not None:
+        answer["mapRunArn"] = view.map_run_arn
     if view.version_arn is not None:
         answer["stateMachineVersionArn"] = view.version_arn
     if view.alias_arn is not None:
         answer["stateMachineAliasArn"] = view.alias_arn
+    return answer
+
+
+def _tally(tally: Tally, written: int) -> Answer:
+    return {
+        "pending": tally.pending,
+        "running": tally.running,
+        "succeeded": tally.succeeded,
+        "failed": tally.failed,
+        "timedOut": tally.timed_out,
+        "aborted": tally.aborted,
+        "total": tally.total,
+        "resultsWritten": written,
+    }
+
+
+def map_run_item(view: MapRunView) -> Answer:
+    """An item of ListMapRuns."""
+    answer: Answer = {
+        "executionArn": view.execution_arn,
+        "mapRunArn": view.arn,
+        "stateMachineArn": labelled_machine(view.arn)[0],
+        "startDate": seconds(view.started_at),
+    }
+    if view.stopped_at is not None:
+        answer["stopDate"] = seconds(view.stopped_at)
+    return answer
+
+
+def map_run(view: MapRunView) -> Answer:
+    """DescribeMapRun."""
+    progress = view.progress
+    answer: Answer = {
+        "mapRunArn": view.arn,
+        "executionArn": view.execution_arn,
+        "status": view.status.value,
+        "startDate": seconds(view.started_at),
+        "maxConcurrency": view.max_concurrency,
+        "toleratedFailurePercentage": view.tolerated_percentage,
+        "toleratedFailureCount": view.tolerated_count,
+        "itemCounts": _tally(progress.items, progress.items_written),
+        "executionCounts": _tally(progress.executions, progress.results_written),
+    }
+    if view.stopped_at is not None:
+        answer["stopDate"] = seconds(view.stopped_at)
+    if progress.redrives:
+        answer["redriveCount"] = progress.redrives
+    if view.redriven_at is not None:
+        answer["redriveDate"] = seconds(view.redriven_at)
     return answer
 
 

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock, SeedSource
 from stepwell.engine.errors import StepwellError, StoreUnavailableError
-from stepwell.engine.ids import ExecutionId, node_tag
+from stepwell.engine.ids import ExecutionId, node_tag, shard_of
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Finish, ScheduleTask, StartTimer, TimerKind
+from stepwell.engine.machine.map_events import MAP_RUN_EVENTS
+from stepwell.engine.machine.map_run import child_machine
+from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
+from stepwell.engine.map_ports import ItemSource, MapRunStore, NewChild, StoredMapRun
 from stepwell.engine.ports import (
     ExecutionView,
     MachineStore,
@@ -33,6 +39,7 @@ from stepwell.engine.runtime.express import Express
 from stepwell.engine.runtime.hot import Hot, Work
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.runtime.leases import Leases
+from stepwell.engine.runtime.map_runs import MapRuns, NoStorage
 from stepwell.engine.runtime.once import OnceTasks
 from stepwell.engine.runtime.timers import Timers
 from stepwell.engine.telemetry import Counts, NoMetrics
@@ -81,6 +88,8 @@ class Engine(Effects):
         listen: Listen | None = None,
         metrics: Counts | None = None,
         evaluate: Evaluate | None = None,
+        map_store: MapRunStore | None = None,
+        items: ItemSource | None = None,
     ) -> None:
         self.metrics = metrics = metrics or NoMetrics()
         self._store = store
@@ -90,7 +99,7 @@ class Engine(Effects):
         self._seeds = seeds
         self._options = options
         self._listen = listen
-        self._compiled: dict[tuple[int, int], StateMachine] = {}
+        self._compiled: dict[tuple[int, int, str | None], StateMachine] = {}
         self._waiting: dict[ExecutionId, list[asyncio.Future[ExecutionView]]] = {}
         self._opened = 0.0
         self._inbox_wake = asyncio.Event()
@@ -112,8 +121,13 @@ class Engine(Effects):
         self.timers = Timers(store, clock, lambda: self.executor.owned, self._fire, metrics)
         self.leases = Leases(
             store, self.identity, clock, address=options.address, ttl_ms=options.lease_ttl_ms,
-            taken=self._taken, lost=self.executor.drop_shards, metrics=metrics,
+            taken=self._taken, lost=self._lost, metrics=metrics,
         )  # fmt: skip
+        self.map_runs = (
+            MapRuns(map_store, self, self.identity, clock, seeds, items or NoStorage())
+            if map_store is not None
+            else None
+        )
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -139,6 +153,8 @@ class Engine(Effects):
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        if self.map_runs is not None:
+            await self.map_runs.close()
         await self.dispatcher.close()
         await self.timers.close()
         await self.executor.close()
@@ -148,6 +164,8 @@ class Engine(Effects):
 
     def _may_act(self) -> bool:
         return self.leases.valid
+
+    may_act = _may_act
 
     @property
     def performs(self) -> bool:
@@ -159,21 +177,24 @@ class Engine(Effects):
         """Whether this node can take requests."""
         return not self._options.owns_shards or self.leases.valid
 
-    async def machine(self, key: int, revision: int) -> StateMachine:
-        """The compiled definition of a revision."""
-        machine = self._compiled.get((key, revision))
-        if machine is None:
+    async def machine(self, key: int, revision: int, processor: str | None = None) -> StateMachine:
+        """The compiled definition of a revision, or of the processor of the Map state in it that is named."""
+        machine = self._compiled.get((key, revision, processor))
+        if machine is None and processor is not None:
+            machine = child_machine(await self.machine(key, revision), processor)
+            self._remember(key, revision, processor, machine)
+        elif machine is None:
             stored = await self._machines.revision(key, revision)
             if stored is None:
                 raise StepwellError("The definition this execution was started with is not in the store.")
             machine = parse_definition(stored.definition)
-            self._remember(key, revision, machine)
+            self._remember(key, revision, None, machine)
         return machine
 
-    def _remember(self, key: int, revision: int, machine: StateMachine) -> None:
+    def _remember(self, key: int, revision: int, processor: str | None, machine: StateMachine) -> None:
         if len(self._compiled) >= MACHINES_CACHED:
             self._compiled.pop(next(iter(self._compiled)))
-        self._compiled[(key, revision)] = machine
+        self._compiled[(key, revision, processor)] = machine
 
     # -- effects of commits ----------------------------------------------------------------------------------------
 
@@ -194,6 +215,31 @@ class Engine(Effects):
         for future in waiting:
             if not future.done():
                 future.set_result(view)
+
+    def posted(self, receivers: Sequence[ExecutionId]) -> None:
+        if not receivers:
+            return
+        if any(self.executor.owns(receiver) for receiver in receivers):
+            self._inbox_wake.set()
+        if not all(self.executor.owns(receiver) for receiver in receivers):
+            self._background.append(asyncio.create_task(self._store.hint_all()))
+
+    def adopt(self, info: ExecutionInfo, machine: StateMachine, child: NewChild, run: StoredMapRun, row: int) -> None:
+        if not self.executor.owns(child.id):
+            return
+        hot = Hot(
+            child.id, shard_of(child.id), 0, ExecutionState(info), machine, run.machine_key, run.revision,
+            map_run=run.id, map_item=child.number,
+        )  # fmt: skip
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda done: self._inbox_done(done, row))
+        work = Work(events.Started(msgspec.Raw(child.input)), inbox=row, future=future)
+        self._inbox_seen.add(row)
+        if not self.executor.adopt(hot, work):
+            self._inbox_seen.discard(row)
+
+    def consumed(self, row: int) -> None:
+        self._inbox_seen.discard(row)
 
     @contextmanager
     def watching(self, id: ExecutionId) -> Iterator[asyncio.Future[ExecutionView]]:
@@ -221,6 +267,11 @@ class Engine(Effects):
         self._unsure |= shards
         self._unsure_wake.set()
 
+    def _lost(self, shards: set[int]) -> None:
+        self.executor.drop_shards(shards)
+        if self.map_runs is not None:
+            self.map_runs.drop_shards(shards)
+
     def unsure(self, shard: int) -> None:
         self._unsure.add(shard)
         self._unsure_wake.set()
@@ -240,6 +291,8 @@ class Engine(Effects):
                     if self.executor.owns(row.execution):
                         self.dispatcher.again(row, row.delivery + 2)
                 await self.timers.scan_now()
+                if self.map_runs is not None:
+                    await self.map_runs.take(sorted(shards & self.executor.owned))
             except StoreUnavailableError as error:
                 log.warning("shards cannot be taken up yet", extra={"reason": str(error)})
                 self._unsure |= shards
@@ -302,7 +355,11 @@ class Engine(Effects):
             fresh = [row for row in rows if row.id not in under_way]
             for row in fresh:
                 self._inbox_seen.add(row.id)
-                self._apply_inbox(row.execution, row.event, row.id)
+                if isinstance(row.event, MAP_RUN_EVENTS):
+                    if self.map_runs is not None:
+                        self.map_runs.deliver(row.execution, row.event, row.id)
+                else:
+                    self._apply_inbox(row.execution, row.event, row.id)
             await self.dispatcher.flush_sent()
             pause = self._options.poll_least if fresh else min(pause * 1.5, self._options.poll_most)
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock, Entropy, SeedSource
@@ -20,21 +22,26 @@ from stepwell.engine.errors import ExpressionsUnavailableError, NotOwnerError, S
 from stepwell.engine.ids import ExecutionId, shard_of
 from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.commands import (
+    CancelMapRun,
     CancelTask,
     CancelTimer,
     CloseTask,
     Command,
     Finish,
     MarkTaskStarted,
+    RedriveMapRun,
     ScheduleTask,
+    StartMapRun,
     StartTimer,
     Status,
     TimerKind,
 )
-from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.machine.history import NO_DATA, HistoryEvent
+from stepwell.engine.machine.map_events import ChildFinished, MapRunRedriven, MapRunStopped, MapRunUpdated
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, full_delta, take_delta
 from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
+from stepwell.engine.map_ports import NewMapRun
 from stepwell.engine.ports import CommitEntry, NewDeadLetter, NewExecution, NewTask, RuntimeStore
 from stepwell.engine.query.jsonata import FULL, Evaluation, Outcome, Outcomes, OverBudgetError, carry_out
 from stepwell.engine.runtime.commit import Committer, Fate
@@ -57,8 +64,8 @@ ONLY_START: Final = Slice(events=1)
 Evaluate = Callable[[Evaluation], Awaitable[Outcome]]
 """Carries out an evaluation that needs more than it may use in this process."""
 
-Machines = Callable[[int, int], Awaitable[StateMachine]]
-"""Gives the compiled definition of (machine key, revision)."""
+Machines = Callable[[int, int, str | None], Awaitable[StateMachine]]
+"""Gives the compiled definition of (machine key, revision), or of the processor of the Map state in it that is named."""
 
 
 async def in_process(evaluation: Evaluation) -> Outcome:
@@ -76,6 +83,9 @@ class Effects:
     def timer_started(self, hot: Hot, command: StartTimer) -> None: ...
 
     def finished(self, hot: Hot, finish: Finish) -> None: ...
+
+    def posted(self, receivers: Sequence[ExecutionId]) -> None:
+        """Others have been told something, in their inboxes."""
 
     def refused(self) -> None:
         """A step was void: perhaps because of something that waits in the inbox."""
@@ -155,6 +165,15 @@ class Executor:
         self._keep(hot)
         self._run(hot, new)
         return future
+
+    def adopt(self, hot: Hot, work: Work) -> bool:
+        """Take the first step of an execution that has just been written; False if it is known here."""
+        if hot.id in self._hot or hot.id in self._loading or not self.owns(hot.id):
+            return False
+        hot.works.append(work)
+        self._keep(hot)
+        self._run(hot)
+        return True
 
     def apply(self, id: ExecutionId, work: Work) -> None:
         """Apply an event to an execution, reading it from the store if need be."""
@@ -262,11 +281,11 @@ class Executor:
         stored = await self._store.load(id)
         if stored is None:
             return None
-        machine = await self._machines(stored.machine_key, stored.revision)
+        machine = await self._machines(stored.machine_key, stored.revision, stored.processor)
         state, last_now = await revive(self._store, stored, machine, self._region)
         hot = Hot(
             id, shard_of(id), stored.rev, state, machine, stored.machine_key, stored.revision, stored.trace_header,
-            redrive_token=stored.redrive_token,
+            redrive_token=stored.redrive_token, map_run=stored.map_run, map_item=stored.map_item,
         )  # fmt: skip
         hot.unsnapped = len(stored.chunks)
         hot.last_now = last_now
@@ -457,6 +476,8 @@ class Executor:
             inbox_gone=inbox,
         )
         claimed, workers = _claims(done)
+        if hot.map_run is not None and state.status is not Status.RUNNING:
+            _tell_map_run(entry, hot.map_run, hot, commands, done)
         for command in commands:
             if not (isinstance(command, MarkTaskStarted) and command.task in claimed):  # its row says so already
                 _put(entry, command, hot, ended, workers)
@@ -492,6 +513,7 @@ class Executor:
             if entry.dead_letter is not None:
                 self._metrics.count(DEAD_LETTERS)
             self._carry_out(hot, commands)
+            self._effects.posted([receiver for receiver, _ in entry.posts])
             for work, changed in done:
                 if work.worker is not None and isinstance(work.event, events.TaskStarted):
                     changed = changed and work.event.task in hot.state.tasks  # else it was closed in the same step
@@ -630,6 +652,35 @@ def _claims(done: list[tuple[Work, bool]]) -> tuple[set[int], dict[int, str | No
     return claimed, workers
 
 
+def _tell_map_run(
+    entry: CommitEntry, map_run: ExecutionId, hot: Hot, commands: list[Command], done: list[tuple[Work, bool]]
+) -> None:
+    """A child execution that has ended by this step says so; and one that cannot be redriven, that it is as it was."""
+    finish = next((command for command in commands if isinstance(command, Finish)), None)
+    if finish is not None:
+        output = msgspec.Raw(finish.output.text) if finish.output is not None else NO_DATA
+        message = ChildFinished(hot.map_item, finish.status, finish.stopped_at, output, finish.error, finish.cause)
+    elif any(isinstance(work.event, events.Redriven) and not changed for work, changed in done):
+        message = ChildFinished(hot.map_item, hot.state.status, hot.last_now)
+    else:
+        return
+    entry.posts.append((map_run, message))
+
+
+def _new_map_run(command: StartMapRun) -> NewMapRun:
+    spec = command.spec
+    return NewMapRun(
+        id=ExecutionId(command.id),
+        number=command.number,
+        arn=spec.arn,
+        state=spec.state,
+        spec=msgspec.json.encode(spec),
+        max_concurrency=spec.max_concurrency,
+        tolerated_count=spec.tolerated_count,
+        tolerated_percentage=spec.tolerated_percentage,
+    )
+
+
 def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], workers: dict[int, str | None]) -> None:
     """Write a command into the entry. What begins and ends within one step is not written at all.
 
@@ -668,9 +719,16 @@ def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], worker
                 entry.timers_new.remove(fresh_timers[0])
             else:
                 entry.timers_gone.append(command.timer)
+        case StartMapRun():
+            entry.map_runs_new.append(_new_map_run(command))
+            entry.posts.append((ExecutionId(command.id), MapRunUpdated()))  # wakes its owner
+        case RedriveMapRun():
+            entry.posts.append((ExecutionId(command.id), MapRunRedriven(command.redrives)))
+        case CancelMapRun():
+            entry.posts.append((ExecutionId(command.id), MapRunStopped()))
         case Finish():
             entry.stopped_at = command.stopped_at
-            if command.status in (Status.FAILED, Status.TIMED_OUT):
+            if command.status in (Status.FAILED, Status.TIMED_OUT) and hot.map_run is None:
                 entry.dead_letter = NewDeadLetter(
                     kind="execution", state=command.state, attempt=hot.state.redrive_count, error=command.error or (ErrorName.TIMEOUT if command.status is Status.TIMED_OUT else None),
                     cause=command.cause,

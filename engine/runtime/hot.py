@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from stepwell.engine import ids
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document
@@ -74,6 +75,9 @@ class Hot:
     heartbeats: dict[int, int] = field(default_factory=dict)
     schedules: dict[int, ScheduleTask] = field(default_factory=dict)
     redrive_token: str | None = None
+    map_run: ExecutionId | None = None
+    """For a child execution: the Map Run that waits for its end, where it has the number `map_item`."""
+    map_item: int = 0
     continues: bool = False
     """The step before this one used up its slice, and `CONTINUE_TIMER` is there."""
 
@@ -138,12 +142,15 @@ async def revive(
 def info_of(stored: StoredExecution, machine: StateMachine, region: str) -> ExecutionInfo:
     """What never changes about a stored execution."""
     parts = stored.arn.split(":")
+    machine_arn, machine_name = stored.machine_arn, stored.machine_name
+    if stored.map_run is not None:
+        machine_arn, machine_name = ids.labelled_machine(stored.arn)
     return ExecutionInfo(
         id=stored.id,
         arn=stored.arn,
         name=stored.name,
-        machine_arn=stored.machine_arn,
-        machine_name=stored.machine_name,
+        machine_arn=machine_arn,
+        machine_name=machine_name,
         role_arn=stored.role_arn,
         started_at=stored.started_at,
         region=parts[3] or region,

@@ -34,6 +34,8 @@ def redrivability(view: ExecutionView, now: int) -> Redrivability:
         return _not("Execution is RUNNING and cannot be redriven", final=False)
     if view.status is Status.SUCCEEDED:
         return _not("Execution is SUCCEEDED and cannot be redriven", final=False)
+    if view.map_run_arn is not None:
+        return _not("A child execution is redriven with its Map Run: redrive the execution that started it")
     if view.last_event >= limits.MAX_REDRIVE_HISTORY_EVENTS:
         return _not("Execution history event limit exceeded")
     if now - view.started_at >= limits.MAX_EXECUTION_SECONDS * 1_000:

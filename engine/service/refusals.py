@@ -54,6 +54,7 @@ class ErrorCode(StrEnum):
 class ValidationReason(StrEnum):
     """`reason` of a ValidationException."""
 
+    MAP_RUN_COMPLETED = "CANNOT_UPDATE_COMPLETED_MAP_RUN"
     LABELED_ARN = "API_DOES_NOT_SUPPORT_LABELED_ARNS"
     MISSING_REQUIRED_PARAMETER = "MISSING_REQUIRED_PARAMETER"
 

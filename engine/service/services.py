@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from stepwell.engine.clock import Clock, SeedSource
+from stepwell.engine.map_ports import MapRunReader
 from stepwell.engine.ports import (
     ActivityStore,
     ApiKeyStore,
@@ -25,6 +26,7 @@ from stepwell.engine.service.context import ServiceSettings
 from stepwell.engine.service.dead_letters import DeadLetters
 from stepwell.engine.service.executions import Executions
 from stepwell.engine.service.functions import Functions
+from stepwell.engine.service.map_runs import MapRuns
 from stepwell.engine.service.state_machines import StateMachines
 from stepwell.engine.service.state_tests import StateTests
 from stepwell.engine.service.tasks import Tasks
@@ -36,6 +38,7 @@ class Ports:
 
     machines: MachineStore
     executions: ExecutionReader
+    map_runs: MapRunReader
     dead_letters: DeadLetterStore
     activities: ActivityStore
     functions: FunctionStore
@@ -59,6 +62,7 @@ class Services:
     seeds: SeedSource
     state_machines: StateMachines
     executions: Executions
+    map_runs: MapRuns
     tasks: Tasks
     state_tests: StateTests
     activities: Activities
@@ -80,6 +84,7 @@ def build_services(ports: Ports, settings: ServiceSettings | None = None) -> Ser
         seeds=ports.seeds,
         state_machines=machines,
         executions=executions,
+        map_runs=MapRuns(ports.map_runs, executions, ports.clock),
         tasks=Tasks(ports.runtime),
         state_tests=StateTests(ports.performer, ports.clock, ports.seeds),
         activities=Activities(ports.activities, ports.runtime, ports.clock),

@@ -41,7 +41,11 @@ INVARIANTS: Final[dict[str, str]] = {
     "shard of execution": "An execution lies in the shard its key names.",
     "task without execution": "A task belongs to an execution, and lies in its shard.",
     "timer without execution": "A timer belongs to an execution, and lies in its shard.",
-    "inbox without execution": "What is in an inbox is for an execution that exists, and lies in its shard.",
+    "inbox without execution": "What is in an inbox is for an execution or Map Run that exists, and lies in its shard.",
+    "map run": "A Map Run belongs to an execution, and lies in the shard its key names.",
+    "map run counts": "A Map Run has counted its children and their items as they stand.",
+    "child of map run": "A child execution stands in its Map Run as running, or as it has ended; its Map Run knows it.",
+    "ended map run": "A Map Run that has ended has no children that run.",
     "dead letter without execution": "A dead letter belongs to an execution.",
     "first step": "An execution that has not taken its first step has the event that starts it in its owner's inbox.",
     "chunk numbers": "The chunks of an execution are numbered 1, 2, ... up to its revision.",
@@ -77,7 +81,32 @@ _OF_ALL: Final[dict[str, str]] = {
     ),
     "inbox without execution": (
         "SELECT i.execution_id || ' inbox ' || i.id FROM inbox i LEFT JOIN execution e ON e.id = i.execution_id"
-        " WHERE e.id IS NULL OR e.shard <> i.shard"
+        " LEFT JOIN map_run m ON m.id = i.execution_id"
+        " WHERE coalesce(e.shard, m.shard) IS NULL OR coalesce(e.shard, m.shard) <> i.shard"
+    ),
+    "map run": (
+        "SELECT m.id::text FROM map_run m LEFT JOIN execution e ON e.id = m.execution_id"
+        " WHERE e.id IS NULL OR m.shard <> get_byte(uuid_send(m.id), 0)"
+    ),
+    "map run counts": (
+        "SELECT m.id::text FROM map_run m"
+        " CROSS JOIN LATERAL (SELECT coalesce(convert_from(m.progress, 'UTF8')::json, '{}') AS p) p"
+        " CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE i.status = 1) AS pending, count(*) FILTER (WHERE i.status = 2)"
+        "  AS running, count(*) FILTER (WHERE i.status = 3) AS succeeded, count(*) AS made"
+        "  FROM map_item i WHERE i.map_run = m.id) c"
+        " WHERE c.made <> coalesce((p.p->>'made')::int, 0)"
+        " OR c.pending <> coalesce((p.p->'executions'->>'pending')::int, 0)"
+        " OR c.running <> coalesce((p.p->'executions'->>'running')::int, 0)"
+        " OR c.succeeded <> coalesce((p.p->'executions'->>'succeeded')::int, 0)"
+    ),
+    "child of map run": (
+        "SELECT e.id::text FROM execution e JOIN map_run m ON m.id = e.map_run LEFT JOIN map_item i ON i.map_run = e.map_run AND i.item = e.map_item"
+        " WHERE e.map_run IS NOT NULL AND (i.item IS NULL OR"
+        " (e.status = 1 AND i.status <> 2) OR (e.status > 1 AND i.status NOT IN (1, 2, e.status + 1)))"
+    ),
+    "ended map run": (
+        "SELECT m.id || ' item ' || i.item FROM map_run m JOIN map_item i ON i.map_run = m.id"
+        " WHERE m.stopped_at IS NOT NULL AND i.status = 2"
     ),
     "dead letter without execution": (
         "SELECT l.execution_id || ' dead letter ' || l.id FROM dead_letter l LEFT JOIN execution e ON e.id = l.execution_id"

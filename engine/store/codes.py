@@ -19,6 +19,8 @@ STATUS_CODES: Final[dict[Status, int]] = {
     Status.TIMED_OUT: 4,
     Status.ABORTED: 5,
 }
+MAP_RUN_CODES: Final = {status: code for status, code in STATUS_CODES.items() if status is not Status.TIMED_OUT}
+"""A Map Run never times out by itself."""
 TARGET_CODES: Final[dict[TargetKind, int]] = {
     TargetKind.FUNCTION: 1,
     TargetKind.ACTIVITY: 2,

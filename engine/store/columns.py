@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from asyncpg.pgproto import pgproto
 
+from stepwell.engine.ids import shard_of
 from stepwell.engine.ports import CommitEntry
 from stepwell.engine.store.codes import STATUS_CODES, TARGET_CODES, TIMER_CODES, bucket_of
 from stepwell.engine.store.commit_statements import GROUPS, statement_for
+
+_encoder = msgspec.json.Encoder()
 
 
 class Columns:
@@ -33,6 +37,8 @@ class Columns:
         self.inbox_gone: list[tuple[object, ...]] = []
         self.letters: list[tuple[object, ...]] = []
         self.redriven: list[tuple[object, ...]] = []
+        self.map_runs_new: list[tuple[object, ...]] = []
+        self.posts: list[tuple[object, ...]] = []
         for entry in sorted(entries, key=_key):
             self._add(entry)
 
@@ -81,6 +87,15 @@ class Columns:
             )
         if entry.redriven:
             self.redriven.append((id,))
+        for run in entry.map_runs_new:
+            self.map_runs_new.append(
+                (
+                    id, pgproto.UUID(run.id), shard_of(run.id), run.number, run.arn, _text(run.state), run.max_concurrency,
+                    run.tolerated_count, run.tolerated_percentage, run.spec,
+                )
+            )  # fmt: skip
+        for receiver, message in entry.posts:
+            self.posts.append((id, pgproto.UUID(receiver), shard_of(receiver), _encoder.encode(message)))
 
     def statement(self, node: UUID, now: int) -> tuple[str, list[Any]]:
         """The statement that commits these rows, and its parameters in order."""

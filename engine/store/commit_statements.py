@@ -29,6 +29,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "inbox_gone": ("uuid", "smallint", "bigint"),
     "letters": ("text", "uuid", "text", "int", "text", "text"),
     "redriven": ("uuid",),
+    "map_runs_new": ("uuid", "uuid", "smallint", "int", "text", "text", "int", "bigint", "float8", "bytea"),
+    "posts": ("uuid", "uuid", "smallint", "bytea"),
 }  # fmt: skip
 """Groups of rows by name, with the types of their columns."""
 SCALARS: Final = {"shards": "smallint[]", "node": "uuid", "now": "bigint"}
@@ -73,6 +75,7 @@ def _variant(groups: Set[str]) -> CommitStatement:
 VARIANTS: Final = (
     _variant({"begun", "chunks"}),
     _variant({"begun", "stepped", "chunks", "closing", "tasks_new", "tasks_closed"}),
+    _variant(set(GROUPS) - {"map_runs_new", "posts"}),
     _variant(set(GROUPS)),
 )
 """From the smallest to the one that takes any batch."""

@@ -25,14 +25,14 @@ from sqlalchemy import (
     tuple_,
 )
 
-from stepwell.engine.ids import ExecutionId, as_uuid
+from stepwell.engine.ids import ExecutionId, as_uuid, labelled_machine
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.ports import ExecutionFilter, ExecutionView, Page
 from stepwell.engine.store.codes import STATUS_CODES, STATUS_OF
 from stepwell.engine.store.pages import make_position, page_of, read_position
 from stepwell.engine.store.statements import Pool, Row, Statement, given
-from stepwell.engine.store.tables import execution, history_chunk, state_machine
+from stepwell.engine.store.tables import execution, history_chunk, map_run, state_machine
 from stepwell.engine.store.views import EXECUTIONS, events_in, history_range, scope_of, with_data
 
 _RUNNING: Final = STATUS_CODES[Status.RUNNING]
@@ -54,6 +54,7 @@ _view: Final = select(
     execution.c.trace_header,
     execution.c.version_arn,
     execution.c.alias_arn,
+    select(map_run.c.arn).where(map_run.c.id == execution.c.map_run).scalar_subquery().label("map_run_arn"),
 ).join(state_machine, state_machine.c.key == execution.c.machine_key)
 
 _of_execution: Final = and_(
@@ -121,6 +122,10 @@ _machine_key: Final = (
 )
 _CONDITIONS: Final[dict[str, Any]] = {
     "machine_arn": execution.c.machine_key == _machine_key,
+    "of_nobody": execution.c.map_run.is_(None),
+    "map_run": execution.c.map_run == given("map_run", Uuid),
+    "redriven": execution.c.redrive_count > literal_column("0", Integer),
+    "not_redriven": execution.c.redrive_count == literal_column("0", Integer),
     "status": execution.c.status == given("status"),
     "started_after": execution.c.started_at >= given("started_after"),
     "started_before": execution.c.started_at < given("started_before"),
@@ -138,12 +143,15 @@ def _listing(conditions: frozenset[str]) -> Statement:
 
 
 def _execution(row: Row) -> ExecutionView:
+    machine_arn, machine_name = row["machine_arn"], row["machine_name"]
+    if row["map_run_arn"] is not None:
+        machine_arn, machine_name = labelled_machine(row["arn"])
     return ExecutionView(
         id=ExecutionId(row["id"].bytes),
         arn=row["arn"],
         name=row["name"],
-        machine_arn=row["machine_arn"],
-        machine_name=row["machine_name"],
+        machine_arn=machine_arn,
+        machine_name=machine_name,
         machine_key=row["machine_key"],
         revision=row["revision"],
         status=STATUS_OF[row["status"]],
@@ -155,6 +163,7 @@ def _execution(row: Row) -> ExecutionView:
         trace_header=row["trace_header"],
         version_arn=row["version_arn"],
         alias_arn=row["alias_arn"],
+        map_run_arn=row["map_run_arn"],
     )
 
 
@@ -181,7 +190,12 @@ class PostgresExecutions:
             "name_prefix": where.name_prefix,
         }
         values = {name: value for name, value in values.items() if value is not None}
-        statement = _listing(frozenset(values if after is None else [*values, "after"]))
+        conditions = {*values, "of_nobody" if where.map_run is None else "map_run"}
+        if where.redriven is not None:
+            conditions.add("redriven" if where.redriven else "not_redriven")
+        statement = _listing(frozenset(conditions if after is None else {*conditions, "after"}))
+        if where.map_run is not None:
+            values["map_run"] = as_uuid(where.map_run)
         if after is not None:
             at, key = read_position(scope, after, (int, str))
             values |= {"after_at": at, "after_id": UUID(str(key))}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from stepwell.engine.ids import ExecutionId
+from stepwell.engine.ids import ExecutionId, labelled_machine
 from stepwell.engine.machine.chunks import decode_events
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import HistoryEvent
@@ -53,6 +53,8 @@ class StoredRow:
     chunks: list[bytes] = field(default_factory=list)
     snapshot_rev: int = 0
     redrive_token: str | None = None
+    map_run: ExecutionId | None = None
+    map_item: int = 0
 
 
 @dataclass(slots=True)
@@ -247,10 +249,10 @@ class MemoryExecutions:
         if row is None:
             return None
         if not data:
-            return row.view
+            return _shown(row)
         first = row.chunks[0] if row.chunks else None
         with_events = (one for one in reversed(row.chunks) if decode_events(one).first_event <= row.view.last_event)
-        return with_data(row.view, first, next(with_events, None))
+        return with_data(_shown(row), first, next(with_events, None))
 
     async def list(self, where: ExecutionFilter, limit: int, after: str | None) -> Page[ExecutionView]:
         keys = {key for key, one in self._database.machines.items() if one.arn == where.machine_arn}
@@ -259,14 +261,16 @@ class MemoryExecutions:
 
         def shown(one: ExecutionView) -> bool:
             return (
-                (where.machine_arn is None or one.machine_key == of)
+                where.map_run == self._database.executions[one.id].map_run
+                and (where.machine_arn is None or one.machine_key == of)
+                and (where.redriven is None or (one.redrive_count > 0) is where.redriven)
                 and (where.status is None or one.status is where.status)
                 and (where.started_after is None or one.started_at >= where.started_after)
                 and (where.started_before is None or one.started_at < where.started_before)
                 and (where.name_prefix is None or one.name.startswith(where.name_prefix))
             )
 
-        rows = [row.view for row in self._database.executions.values() if shown(row.view)]
+        rows = [_shown(row) for row in self._database.executions.values() if shown(row.view)]
         scope = scope_of(EXECUTIONS, where)
         return page(rows, lambda one: (one.started_at, one.id), scope, limit, after, newest=True)
 
@@ -278,6 +282,13 @@ class MemoryExecutions:
             return None
         last = row.view.last_event
         return events_in(history_range(last, after, limit, reverse), row.chunks), last
+
+
+def _shown(row: StoredRow) -> ExecutionView:
+    if row.map_run is None:
+        return row.view
+    machine_arn, machine_name = labelled_machine(row.view.arn)
+    return replace(row.view, machine_arn=machine_arn, machine_name=machine_name)
 
 
 class MemoryDeadLetters:

@@ -7,7 +7,7 @@ tables have, so that what Postgres would refuse is refused here. For simulations
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import msgspec
@@ -20,6 +20,8 @@ from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine import chunks
 from stepwell.engine.machine.commands import Status, TimerKind
 from stepwell.engine.machine.events import Event, Started, TaskStarted
+from stepwell.engine.machine.map_events import Message
+from stepwell.engine.map_ports import MapItem, NewMapRun
 from stepwell.engine.messages import Claim, WorkerReport
 from stepwell.engine.ports import (
     CommitEntry,
@@ -35,7 +37,7 @@ from stepwell.engine.store.codes import TASK_READY, TASK_SENT, TASK_STARTED, UNK
 from stepwell.engine.store.memory import MemoryDatabase, StoredRow
 
 _event_encoder = msgspec.json.Encoder()
-_event_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_event_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,6 +66,21 @@ class TimerRow:
 
 
 @dataclass(slots=True)
+class MapRunRow:
+    """A row of `map_run`, with its rows of `map_item` by number."""
+
+    new: NewMapRun
+    parent: ExecutionId
+    started_at: int
+    rev: int = 0
+    status: Status = Status.RUNNING
+    stopped_at: int | None = None
+    redriven_at: int | None = None
+    progress: bytes = b"{}"
+    items: dict[int, MapItem] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class ShardRow:
     """A row of `shard`."""
 
@@ -85,6 +102,7 @@ class MemoryRuntimeStore:
         self.tasks: dict[TaskKey, TaskRow] = {}
         self.timers: dict[TaskKey, TimerRow] = {}
         self.heartbeats: dict[TaskKey, int] = {}
+        self.map_runs: dict[ExecutionId, MapRunRow] = {}
         self.inbox_rows: dict[int, tuple[int, ExecutionId, bytes]] = {}
         self.workers: dict[UUID, int] = {}
         self.running: dict[UUID, frozenset[str]] = {}
@@ -105,14 +123,14 @@ class MemoryRuntimeStore:
         return ids
 
     def _passes(self, node: UUID, entry: CommitEntry) -> bool:
-        if not self._owned_by(node, entry.shard) or self._comes_late(entry):
+        if not self.owned_by(node, entry.shard) or self._comes_late(entry):
             return False
         row = self.executions.get(entry.id)
         if entry.new is not None:
             return row is None
         return row is not None and self._at_revision(row, entry)
 
-    def _owned_by(self, node: UUID, shard: int) -> bool:
+    def owned_by(self, node: UUID, shard: int) -> bool:
         """Fence b: the shard belongs to the node that commits."""
         return self.shards[shard].owner == node
 
@@ -167,6 +185,10 @@ class MemoryRuntimeStore:
             self.timers[id, timer] = TimerRow(entry.shard, due_at, kind, of_task)
         for inbox in entry.inbox_gone:
             self.inbox_rows.pop(inbox, None)
+        for run in entry.map_runs_new:
+            self.map_runs[run.id] = MapRunRow(run, id, now)
+        for receiver, message in entry.posts:
+            self.put(receiver, message)
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -183,7 +205,8 @@ class MemoryRuntimeStore:
             redrive_count=view.redrive_count, redriven_at=view.redriven_at, redrive_token=row.redrive_token,
             trace_header=view.trace_header, version_arn=view.version_arn, alias_arn=view.alias_arn,
             chunks=row.chunks[max(row.snapshot_rev, 1) - 1 :],
-            first_chunk=row.chunks[0] if row.snapshot_rev > 1 else None,
+            first_chunk=row.chunks[0] if row.snapshot_rev > 1 else None, map_run=row.map_run, map_item=row.map_item,
+            processor=self.map_runs[row.map_run].new.state if row.map_run is not None else None,
         )  # fmt: skip
 
     async def status(self, id: ExecutionId) -> Status | None:
@@ -258,23 +281,27 @@ class MemoryRuntimeStore:
                 return bytes(event.input)
         return None
 
-    def _put(self, id: ExecutionId, event: Event) -> None:
+    def put(self, id: ExecutionId, event: Message) -> int:
+        """Put a message into an inbox; the number of its row."""
         self._inbox_ids += 1
         self.inbox_rows[self._inbox_ids] = (shard_of(id), id, _event_encoder.encode(event))
         self.hint(shard_of(id))
+        return self._inbox_ids
+
+    async def hint_all(self) -> None: ...
 
     def hint(self, shard: int) -> None:
         """Something was put into an inbox of this shard; what NOTIFY would tell."""
 
     async def post(self, execution: ExecutionId, event: Event) -> None:
         if execution in self.executions:
-            self._put(execution, event)
+            self.put(execution, event)
 
     async def post_start(self, execution: ExecutionId, new: NewExecution, input: Document) -> bool:
         if execution in self.executions:
             return False
         self.database.begin(execution, new)
-        self._put(execution, Started(msgspec.Raw(input.text)))
+        self.put(execution, Started(msgspec.Raw(input.text)))
         return True
 
     async def post_outcome(self, execution: ExecutionId, task: int, secret: bytes, event: Event) -> TaskAnswer:
@@ -282,7 +309,7 @@ class MemoryRuntimeStore:
         if row is None or row.new.secret != secret:
             return self._closed(execution)
         row.outcome = _event_encoder.encode(event)
-        self._put(execution, event)
+        self.put(execution, event)
         return TaskAnswer.ACCEPTED
 
     def _closed(self, execution: ExecutionId) -> TaskAnswer:
@@ -295,7 +322,7 @@ class MemoryRuntimeStore:
         if row.status == TASK_STARTED and str(row.worker) not in (claim.worker, claim.holder):
             return False
         row.status, row.worker, row.started_at = TASK_STARTED, UUID(claim.worker), self._clock.now_ms()
-        self._put(execution, TaskStarted(claim.task, claim.name))
+        self.put(execution, TaskStarted(claim.task, claim.name))
         return True
 
     async def post_heartbeat(self, execution: ExecutionId, task: int, secret: bytes, now: int) -> TaskAnswer:
@@ -322,7 +349,7 @@ class MemoryRuntimeStore:
         _, id, task = min(ready)
         row = self.tasks[id, task]
         row.status, row.started_at = TASK_STARTED, self._clock.now_ms()
-        self._put(id, TaskStarted(task, worker))
+        self.put(id, TaskStarted(task, worker))
         return id, task, row.new.secret, row.new.scheduled_event
 
     async def requeue_tasks(

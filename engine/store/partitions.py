@@ -86,6 +86,10 @@ WITH gone AS (
     SELECT id FROM execution
      WHERE bucket = $1 AND started_at < $2 AND stopped_at < $3
      ORDER BY started_at, id LIMIT $4 FOR UPDATE SKIP LOCKED
+), items AS (
+    DELETE FROM map_item i USING gone g, map_run m WHERE m.execution_id = g.id AND i.map_run = m.id
+), runs AS (
+    DELETE FROM map_run m USING gone g WHERE m.execution_id = g.id
 ), letters AS (
     DELETE FROM dead_letter l USING gone g WHERE l.execution_id = g.id
 )

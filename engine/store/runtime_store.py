@@ -20,6 +20,7 @@ from stepwell.engine.ids import ExecutionId, as_uuid, claim_key, shard_of
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.events import Event, Started, TaskStarted
+from stepwell.engine.machine.map_events import Message
 from stepwell.engine.messages import Claim, WorkerReport
 from stepwell.engine.ports import (
     CommitEntry,
@@ -38,7 +39,7 @@ from stepwell.engine.store.sql import QUERIES
 NOTIFY_CHANNEL = "stepwell_inbox"
 
 _event_encoder = msgspec.json.Encoder()
-_event_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_event_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 _COMMIT_SESSION = (
     "SET plan_cache_mode = force_generic_plan",
@@ -87,6 +88,11 @@ class PostgresRuntimeStore:
 
     async def commit(self, node: UUID, entries: Sequence[CommitEntry]) -> set[ExecutionId]:
         statement, arguments = Columns(entries).statement(node, self._clock.now_ms())
+        rows = await self.fetch_committing(statement, *arguments)
+        return {ExecutionId(row[0].bytes) for row in rows}
+
+    async def fetch_committing(self, statement: str, *arguments: Any) -> list[Any]:
+        """Run a statement that commits something, over a connection whose plans are pinned."""
         async with store_errors():
             connection = self._idle.pop() if self._idle else await self._connect()
             try:
@@ -98,7 +104,7 @@ class PostgresRuntimeStore:
                 connection.terminate()  # nobody knows whether it committed: never use its session again
                 raise
             self._idle.append(connection)
-        return {ExecutionId(row[0].bytes) for row in rows}
+        return list(rows)
 
     async def _connect(self) -> asyncpg.Connection[Any]:
         connection = await asyncpg.connect(self._dsn, timeout=10, command_timeout=30)
@@ -135,6 +141,9 @@ class PostgresRuntimeStore:
             alias_arn=row["alias_arn"],
             chunks=row["chunks"],
             first_chunk=row["first_chunk"],
+            map_run=ExecutionId(row["map_run"].bytes) if row["map_run"] is not None else None,
+            map_item=row["map_item"] or 0,
+            processor=row["processor"],
         )
 
     async def status(self, id: ExecutionId) -> Status | None:
@@ -307,6 +316,10 @@ class PostgresRuntimeStore:
             await self._pool.execute("SELECT pg_notify($1, $2)", NOTIFY_CHANNEL, str(shard))
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             return
+
+    async def hint_all(self) -> None:
+        """Tell all nodes that there may be something in their inboxes."""
+        await self._hint(-1)
 
     # -- leases ----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     Identity,
     Index,
     Integer,
@@ -33,12 +34,14 @@ from sqlalchemy.schema import DDL
 
 from stepwell.engine.asl.resources import TargetKind
 from stepwell.engine.ids import SHARD_COUNT
+from stepwell.engine.machine.map_run import ItemStatus
 from stepwell.engine.ports import FunctionKind
 from stepwell.engine.store.codes import (
     DEAD_LETTER_CODES,
     DEAD_LETTER_KINDS,
     MACHINE_STATUSES,
     MACHINE_TYPES,
+    MAP_RUN_CODES,
     STATUS_CODES,
     TARGET_CODES,
     TASK_CODES,
@@ -211,15 +214,31 @@ execution = Table(
     _text("trace_header", nullable=True),
     _text("version_arn", nullable=True),
     _text("alias_arn", nullable=True),
+    _uuid("map_run", nullable=True),
+    _int("map_item", nullable=True),
     _one_of("status", _codes(STATUS_CODES.values())),
     CheckConstraint("rev >= 0 AND snapshot_rev BETWEEN 0 AND rev", name="rev"),
     CheckConstraint("last_event >= 0", name="last_event"),
     CheckConstraint("redrive_count >= 0", name="redrive_count"),
     CheckConstraint("(stopped_at IS NULL) = (status = 1)", name="stopped_at"),
+    CheckConstraint("(map_run IS NULL) = (map_item IS NULL)", name="map_run"),
     postgresql_with={"fillfactor": 70},
 )
 """Small and of almost fixed size; its position and data are in the chunks. Listings are by start, never by status."""
-Index("execution_machine_started_idx", execution.c.machine_key, execution.c.started_at, execution.c.id)
+Index(
+    "execution_machine_started_idx",
+    execution.c.machine_key,
+    execution.c.started_at,
+    execution.c.id,
+    postgresql_where=execution.c.map_run.is_(None),
+)
+Index(
+    "execution_map_run_idx",
+    execution.c.map_run,
+    execution.c.started_at,
+    execution.c.id,
+    postgresql_where=execution.c.map_run.is_not(None),
+)
 Index("execution_started_idx", execution.c.started_at, execution.c.id)
 
 history_chunk = Table(
@@ -310,6 +329,56 @@ inbox = Table(
 )
 """Events for executions of other owners. Read by shard and consumed by key; never by `id > last seen`."""
 
+# -------------------------------------------------------------------------------------------------------------- Map Runs
+
+map_run = Table(
+    "map_run",
+    metadata,
+    _uuid("id", primary_key=True),
+    _shard(),
+    _int("rev", server_default=text("0")),
+    _small("status"),
+    _uuid("execution_id"),
+    _int("number"),
+    _text("arn"),
+    _text("state"),
+    _ms("started_at"),
+    _ms("stopped_at", nullable=True),
+    _ms("redriven_at", nullable=True),
+    _int("max_concurrency"),
+    _ms("tolerated_count", nullable=True),
+    Column("tolerated_percentage", Double, nullable=True),
+    _bytes("spec"),
+    _bytes("progress"),
+    _one_of("status", _codes(MAP_RUN_CODES.values())),
+    CheckConstraint("(stopped_at IS NULL) = (status = 1)", name="stopped_at"),
+    CheckConstraint("rev >= 0", name="rev"),
+    postgresql_with={"fillfactor": 50},
+)
+"""Map Runs, each written by the owner of its shard alone. `progress` is small whatever the number of items."""
+Index("map_run_execution_idx", map_run.c.execution_id, map_run.c.started_at, map_run.c.id)
+Index("map_run_open_idx", map_run.c.shard, postgresql_where=map_run.c.stopped_at.is_(None))
+
+map_item = Table(
+    "map_item",
+    metadata,
+    _uuid("map_run", primary_key=True),
+    _int("item", primary_key=True, autoincrement=False),
+    _small("status"),
+    _int("size"),
+    _small("redrives", server_default=text("0")),
+    _ms("started_at", server_default=text("0")),
+    _ms("stopped_at", server_default=text("0")),
+    _bytes("input"),
+    _bytes("output", nullable=True),
+    _text("error", nullable=True),
+    _text("cause", nullable=True),
+    _one_of("status", [int(status) for status in ItemStatus]),
+    CheckConstraint("size > 0", name="size"),
+    postgresql_with={"fillfactor": 70},
+)
+"""The children of Map Runs: what each is given, and how it ended."""
+
 # ---------------------------------------------------------------------------------------------------------- dead letters
 
 dead_letter = Table(
@@ -391,6 +460,9 @@ LARGE_TEXTS: Final = (
     dead_letter.c.cause,
     task.c.outcome,
     inbox.c.event,
+    map_run.c.spec,
+    map_item.c.input,
+    map_item.c.output,
 )
 """Columns compressed with lz4 where the server was built with it; it is several times faster than Postgres's own method."""
 for _column in LARGE_TEXTS:

@@ -19,12 +19,14 @@ from stepwell.engine.secretbox import SecretBox
 from stepwell.engine.service.context import ServiceSettings
 from stepwell.engine.service.services import Ports, Services, build_services
 from stepwell.engine.store.memory import MemoryDatabase, MemoryDeadLetters, MemoryExecutions, MemoryMachines
+from stepwell.engine.store.memory_map_runs import MemoryMapRuns
 from stepwell.engine.store.memory_registries import (
     MemoryActivities,
     MemoryApiKeys,
     MemoryConnections,
     MemoryFunctions,
 )
+from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
 from tests.support.memory_runtime import MemoryRuntime
 from tests.support.performers import ScriptedPerformer
 from tests.support.served import served
@@ -80,6 +82,7 @@ def build_stack() -> Stack:
     ports = Ports(
         machines=MemoryMachines(database),
         executions=MemoryExecutions(database),
+        map_runs=MemoryMapRuns(MemoryRuntimeStore(clock, database), clock),
         dead_letters=MemoryDeadLetters(database),
         activities=MemoryActivities(database),
         functions=MemoryFunctions(database),

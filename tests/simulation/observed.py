@@ -68,8 +68,8 @@ class ObservedStore(MemoryRuntimeStore):
 
     # -- protections -----------------------------------------------------------------------------------------------
 
-    def _owned_by(self, node: UUID, shard: int) -> bool:
-        return Protection.EPOCH in self._without or super()._owned_by(node, shard)
+    def owned_by(self, node: UUID, shard: int) -> bool:
+        return Protection.EPOCH in self._without or super().owned_by(node, shard)
 
     def _at_revision(self, row: StoredRow, entry: CommitEntry) -> bool:
         return Protection.REVISION in self._without or super()._at_revision(row, entry)

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from stepwell.engine.ids import SHARD_COUNT, ExecutionId, claim_key
-from stepwell.engine.machine.events import Event
+from stepwell.engine.machine.map_events import Message
 from stepwell.engine.messages import Claim, WorkerReport
 from stepwell.engine.ports import (
     ActivityStore,
@@ -192,7 +192,7 @@ class RuntimeStores:
     async def waiting(self) -> list[OpenTaskRow]:
         return list(await self.store.open_tasks(ALL))
 
-    async def inbox(self) -> list[Event]:
+    async def inbox(self) -> list[Message]:
         return [row.event for row in await self.store.inbox(ALL, 100)]
 
 

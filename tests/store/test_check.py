@@ -66,6 +66,23 @@ async def test_what_the_engine_writes_is_in_order(postgres: Stores, database: st
     assert await names_found(database, batch=batch) == set()
 
 
+MAP_RUN = (
+    "INSERT INTO map_run (id, shard, status, execution_id, number, arn, state, started_at, stopped_at, max_concurrency, spec,"
+    " progress) VALUES ('01000000-0000-0000-0000-000000000000', {shard}, {status}, {execution}, 1, 'a', 'M', 0, {stopped}, 0,"
+    " '{{}}', '{progress}'); "
+)
+MAP_ITEM = (
+    "INSERT INTO map_item (map_run, item, status, size, input)"
+    " VALUES ('01000000-0000-0000-0000-000000000000', 0, {status}, 1, '1'); "
+)
+CHILD = "UPDATE execution SET map_run = '01000000-0000-0000-0000-000000000000', map_item = 0 WHERE name = '{}'; "
+
+
+def a_map_run(execution: str, progress: str = "{}", *, shard: int = 1, ended: bool = False) -> str:
+    status, stopped = (2, "1") if ended else (1, "NULL")
+    return MAP_RUN.format(shard=shard, status=status, execution=execution, stopped=stopped, progress=progress)
+
+
 OF = "(SELECT id FROM execution WHERE name = '{}')"
 DAMAGE: dict[str, tuple[str, ...]] = {
     "shards": ("DELETE FROM shard WHERE id = 255", "DELETE FROM cluster"),
@@ -79,6 +96,22 @@ DAMAGE: dict[str, tuple[str, ...]] = {
     ),
     "inbox without execution": (
         "INSERT INTO inbox (shard, execution_id, event, created_at) VALUES (1, gen_random_uuid(), '', 0)",
+    ),
+    "map run": (a_map_run("gen_random_uuid()"), a_map_run(OF.format("running"), shard=2)),
+    "map run counts": (
+        a_map_run(OF.format("running")) + MAP_ITEM.format(status=1),
+        a_map_run(OF.format("running"), '{"made": 1, "executions": {"pending": 1}}') + MAP_ITEM.format(status=3),
+    ),
+    "child of map run": (
+        a_map_run(OF.format("running"), '{"made": 1, "executions": {"pending": 1}}')
+        + MAP_ITEM.format(status=1)
+        + CHILD.format("redriven"),
+        a_map_run(OF.format("running"), '{"made": 1}') + MAP_ITEM.format(status=4) + CHILD.format("passed"),
+        a_map_run(OF.format("running")) + CHILD.format("passed"),
+    ),
+    "ended map run": (
+        a_map_run(OF.format("running"), '{"made": 1, "executions": {"running": 1}}', ended=True)
+        + MAP_ITEM.format(status=2),
     ),
     "dead letter without execution": ("UPDATE dead_letter SET execution_id = gen_random_uuid()",),
     "first step": ("UPDATE execution SET rev = 0, last_event = 0 WHERE name = 'running'",),
@@ -153,7 +186,7 @@ def test_every_invariant_is_tested() -> None:
 )
 async def test_damage_is_found(postgres: Stores, database: str, invariant: str, damage: str) -> None:
     await populated(postgres)
-    run_sql(database, damage)
+    run_sql(database, *filter(None, damage.split("; ")))
     assert invariant in await names_found(database)
 
 

@@ -18,6 +18,7 @@ import msgspec
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
+from stepwell.engine.map_ports import ItemSource
 from stepwell.engine.ports import (
     ExecutionView,
     ExpressView,
@@ -33,6 +34,7 @@ from stepwell.engine.runtime.peers import Listener
 from stepwell.engine.runtime.requests import Requests
 from stepwell.engine.store.executions import PostgresExecutions
 from stepwell.engine.store.machines import PostgresMachines
+from stepwell.engine.store.map_runs import PostgresMapRuns, PostgresMapRunStore
 from stepwell.engine.store.pool import create_pool
 from stepwell.engine.store.runtime_store import PostgresRuntimeStore
 
@@ -104,6 +106,7 @@ class Node:
         self.engine, self.requests, self.pool, self.targets = engine, requests, pool, targets
         self.machines = PostgresMachines(pool)
         self.reader = PostgresExecutions(pool)
+        self.map_runs = PostgresMapRuns(pool, SystemClock())
 
     async def machine(self, definition: dict[str, Any], name: str = "machine", type: str = "STANDARD") -> MachineRecord:
         """Store a state machine."""
@@ -150,6 +153,7 @@ async def open_node(
     ttl_ms: int = 10_000,
     owns_shards: bool = True,
     notify: bool = True,
+    items: ItemSource | None = None,
     evaluate: Evaluate | None = None,
     **more: Any,
 ) -> AsyncIterator[Node]:
@@ -164,6 +168,7 @@ async def open_node(
     engine = Engine(
         store=store, machines=PostgresMachines(pool), targets=targets, clock=clock, seeds=seeds, options=options,
         listen=store.listen if notify else None, evaluate=evaluate,
+        map_store=PostgresMapRunStore(store, pool, clock), items=items,
     )  # fmt: skip
     requests = Requests(engine, store, clock, seeds, secret=SECRET)
     holder.append(requests)

@@ -131,4 +131,23 @@ WITH fence AS MATERIALIZED (
      WHERE d.id = r.id AND l.execution_id = r.id AND l.status = 1
 )
 -- end
+-- if map_runs_new
+, map_runs_new AS (
+    INSERT INTO map_run (id, shard, status, execution_id, number, arn, state, started_at, max_concurrency, tolerated_count,
+                         tolerated_percentage, spec, progress)
+    SELECT n.id, n.shard, 1, d.id, n.number, n.arn, n.state, :now, n.max_concurrency, n.tolerated_count,
+           n.tolerated_percentage, n.spec, '{}'
+      FROM unnest(:map_runs_new)
+           AS n (execution_id, id, shard, number, arn, state, max_concurrency, tolerated_count, tolerated_percentage, spec)
+      JOIN done d ON d.id = n.execution_id
+)
+-- end
+-- if posts
+, posts AS (
+    INSERT INTO inbox (shard, execution_id, event, created_at)
+    SELECT p.shard, p.id, p.event, :now
+      FROM unnest(:posts) AS p (sender, id, shard, event)
+      JOIN done d ON d.id = p.sender
+)
+-- end
 SELECT id FROM done

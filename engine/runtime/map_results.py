@@ -1,0 +1,140 @@
+"""The results of a Map Run put together: joined into an array, or written out in parts, each of which is written once.
+
+A part is written whole and then noted in the Map Run's progress, with how far the children have been looked through: whoever
+goes on after a crash writes at most the last part again, under the same key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from stepwell.engine import ids
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.jsontypes import Json, write
+from stepwell.engine.limits import MAX_JOINED_BYTES
+from stepwell.engine.machine.map_run import (
+    ChildResult,
+    ItemStatus,
+    Part,
+    Progress,
+    child_name,
+    joined,
+    result_texts,
+    too_large,
+)
+from stepwell.engine.machine.map_spec import MapRunSpec
+from stepwell.engine.map_ports import ItemSource, MapRunStore
+from stepwell.engine.states_errors import ErrorName, StatesError
+
+PART_BYTES: Final = 16 * 1024 * 1024
+"""A result file is closed when so much has been gathered for it."""
+_PAGE: Final = 500
+_KINDS: Final[dict[ItemStatus, str]] = {
+    ItemStatus.SUCCEEDED: "SUCCEEDED",
+    ItemStatus.FAILED: "FAILED",
+    ItemStatus.TIMED_OUT: "FAILED",
+    ItemStatus.ABORTED: "FAILED",
+    ItemStatus.PENDING: "PENDING",
+}
+
+
+class Results:
+    """The results of one Map Run that has come to rest."""
+
+    def __init__(self, store: MapRunStore, source: ItemSource, id: ExecutionId, spec: MapRunSpec) -> None:
+        self._store = store
+        self._source = source
+        self._id = id
+        self._spec = spec
+        self._machine_arn, _ = ids.labelled_machine(spec.arn)
+
+    async def join(self) -> bytes:
+        """The array of what succeeded, in order. Raises `StatesError` States.DataLimitExceeded."""
+        texts: list[bytes] = []
+        size = 0
+        async for child in self._children(-1):
+            if child.status is ItemStatus.SUCCEEDED:
+                for text in result_texts(self._spec, child):
+                    texts.append(text)
+                    size += len(text) + 1
+                if size > MAX_JOINED_BYTES:
+                    raise StatesError(ErrorName.DATA_LIMIT_EXCEEDED, too_large(self._spec.state))
+        return joined(texts)
+
+    async def write(self, progress: Progress, save: Callable[[], Awaitable[None]]) -> bytes:
+        """Write the result files and the manifest; gives the state's result. Raises `StatesError` States.ResultWriterFailed."""
+        bucket, folder = self._place()
+        gathered: dict[str, list[bytes]] = {}
+        size = 0
+        at = progress.scanned - 1
+        async for child in self._children(at):
+            texts = result_texts(self._spec, child)
+            gathered.setdefault(_KINDS[child.status], []).extend(texts)
+            size += sum(map(len, texts))
+            at = child.number
+            if size > PART_BYTES:
+                await self._write_parts(bucket, folder, gathered, progress)
+                progress.scanned, size = at + 1, 0
+                await save()
+        await self._write_parts(bucket, folder, gathered, progress)
+        manifest: dict[str, Json] = {
+            "DestinationBucket": bucket,
+            "MapRunArn": self._spec.arn,
+            "ResultFiles": {
+                kind: [{"Key": part.key, "Size": part.size} for part in progress.parts if part.kind == kind]
+                for kind in ("FAILED", "PENDING", "SUCCEEDED")
+            },
+        }
+        key = f"{folder}/manifest.json"
+        await self._source.write(bucket, key, write(manifest))
+        return write({"MapRunArn": self._spec.arn, "ResultWriterDetails": {"Bucket": bucket, "Key": key}})
+
+    def _place(self) -> tuple[str, str]:
+        writer = self._spec.writer
+        assert writer is not None
+        bucket, prefix = writer.arguments.get("Bucket"), writer.arguments.get("Prefix", "")
+        if not isinstance(bucket, str) or not isinstance(prefix, str):
+            raise StatesError(ErrorName.RESULT_WRITER_FAILED, "The ResultWriter's Bucket and Prefix must be strings.")
+        run = self._spec.arn.rpartition(":")[2]
+        prefix = prefix.strip("/")
+        return bucket, f"{prefix}/{run}" if prefix else run
+
+    async def _write_parts(
+        self, bucket: str, folder: str, gathered: dict[str, list[bytes]], progress: Progress
+    ) -> None:
+        writer = self._spec.writer
+        lines = writer is not None and writer.config.get("OutputType") == "JSONL"
+        for kind, texts in gathered.items():
+            if not texts:
+                continue
+            data = b"".join(text + b"\n" for text in texts) if lines else joined(texts)
+            number = sum(part.kind == kind for part in progress.parts)
+            key = f"{folder}/{kind}_{number}.{'jsonl' if lines else 'json'}"
+            await self._source.write(bucket, key, data)
+            progress.parts = [*progress.parts, Part(kind, key, len(data))]
+        gathered.clear()
+
+    async def _children(self, after: int) -> AsyncIterator[ChildResult]:
+        while True:
+            page = await self._store.map_items(self._id, after=after, limit=_PAGE)
+            for item in page:
+                name = child_name(self._id, item.number)
+                yield ChildResult(
+                    item.number,
+                    item.size,
+                    item.status,
+                    ids.child_arn(self._spec.arn, name),
+                    name,
+                    self._machine_arn,
+                    item.input,
+                    item.started_at,
+                    item.stopped_at,
+                    item.output,
+                    item.error,
+                    item.cause,
+                    item.redrives,
+                )
+            if len(page) < _PAGE:
+                return
+            after = page[-1].number

@@ -1,0 +1,449 @@
+"""The steps of one Map Run, as its owner takes them: fold what has come, make children of items, start, stop, finish.
+
+A step is decided in memory by the planner (`machine.map_run`), and is one transaction: the Map Run's row by compare-and-set,
+its children's rows, the child executions with the events that start them, and the messages it consumes. So whoever goes on
+with it next does so from exactly there, and nothing is started or counted twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import msgspec
+
+from stepwell.engine import ids
+from stepwell.engine.asl.states import MapState, StateMachine
+from stepwell.engine.clock import Clock, Entropy, SeedSource
+from stepwell.engine.errors import JsonTextError, StepwellError, StoreUnavailableError
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.machine import events
+from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.map_events import ChildFinished, MapRunEvent, MapRunRedriven, MapRunStopped, MapRunUpdated
+from stepwell.engine.machine.map_run import (
+    ENDS,
+    Child,
+    Ended,
+    ItemStatus,
+    Maker,
+    Plan,
+    SourceItem,
+    child_name,
+    inline_items,
+)
+from stepwell.engine.machine.map_spec import MapRunSpec
+from stepwell.engine.machine.snapshot import ExecutionInfo
+from stepwell.engine.map_ports import ItemSource, MapItem, MapRunEntry, MapRunStore, NewChild, StoredMapRun
+from stepwell.engine.runtime.failpoints import reach
+from stepwell.engine.runtime.identity import Identity
+from stepwell.engine.runtime.map_results import Results
+from stepwell.engine.states_errors import ErrorName, StatesError
+
+PAGE_ITEMS: Final = 500
+"""Items read, and children started or stopped, in one step."""
+PAGE_BYTES: Final = 4 * 1024 * 1024
+_RUNNING_PAGE: Final = 10_000
+
+
+class Node(Protocol):
+    """What a Map Run needs of the node it is driven on."""
+
+    def may_act(self) -> bool: ...
+
+    async def machine(self, key: int, revision: int, processor: str | None = None) -> StateMachine: ...
+
+    def adopt(self, info: ExecutionInfo, machine: StateMachine, child: NewChild, run: StoredMapRun, row: int) -> None:
+        """A child execution of a shard that is ours has been written: take its first step."""
+
+    def consumed(self, row: int) -> None:
+        """An inbox row is done with."""
+
+    def posted(self, receivers: Sequence[ExecutionId]) -> None:
+        """There are messages for these, executions or Map Runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the steps of all Map Runs of a node work with."""
+
+    store: MapRunStore
+    node: Node
+    identity: Identity
+    clock: Clock
+    seeds: SeedSource
+    source: ItemSource
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A message and the inbox row it is in."""
+
+    event: MapRunEvent
+    row: int
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """What has come for a Map Run and is not consumed yet; `wake` is set when there is something to do."""
+
+    id: ExecutionId
+    mail: deque[Mail]
+    wake: asyncio.Event
+
+
+class FencedError(StepwellError):
+    """A step of a Map Run was refused: another node owns it, or has."""
+
+
+class Steps:
+    """The steps of a Map Run from one reading of the store on."""
+
+    def __init__(
+        self, tools: Tools, box: Mailbox, stored: StoredMapRun, state: MapState, processor: StateMachine
+    ) -> None:
+        self._tools = tools
+        self._box = box
+        self._stored = stored
+        self._state = state
+        self._processor = processor
+        self._rev = stored.rev
+        self._status = stored.status
+        self._spec = stored.spec
+        self._plan = Plan(stored.spec, stored.progress)
+        self._set_bounds(stored)
+        self._running: dict[int, int] = {}
+        self._stop_sent: set[int] = set()
+        self._pending: deque[MapItem] = deque()
+        self._pending_after = -1
+        self._all_read = False
+        self._page: asyncio.Task[tuple[list[Child], bool]] | None = None
+        self._items: AsyncIterator[SourceItem] | None = None
+        self._maker = self._new_maker()
+        self._read = stored.progress.source
+
+    def _new_maker(self) -> Maker:
+        entropy = Entropy(self._tools.seeds.seed())
+        return Maker(self._spec, self._state, self._plan.progress, entropy, self._tools.clock.now_ms())
+
+    def _set_bounds(self, stored: StoredMapRun) -> None:
+        self._plan.max_concurrency = stored.max_concurrency
+        self._plan.tolerated_count = stored.tolerated_count
+        self._plan.tolerated_percentage = stored.tolerated_percentage
+
+    async def prepare(self) -> None:
+        """Find out which children run."""
+        after = -1
+        while True:
+            page = await self._tools.store.map_items(
+                self._box.id, status=ItemStatus.RUNNING, after=after, limit=_RUNNING_PAGE, data=False
+            )
+            self._running |= {item.number: item.size for item in page}
+            if len(page) < _RUNNING_PAGE:
+                return
+            after = page[-1].number
+
+    async def close(self) -> None:
+        """Stop reading items."""
+        if self._page is not None:
+            self._page.cancel()
+            await asyncio.gather(self._page, return_exceptions=True)
+        if self._items is not None:
+            with suppress(Exception):
+                await self._items.aclose()  # type: ignore[attr-defined]
+
+    @property
+    def _ended(self) -> bool:
+        return self._status is not Status.RUNNING
+
+    # -- one step --------------------------------------------------------------------------------------------------
+
+    async def take(self) -> bool:
+        """Do what there is to do, or wait for it; False when the run has ended and all mail is consumed."""
+        self._box.wake.clear()
+        entry = self._entry()
+        rows = await self._fold(entry)
+        if not self._ended:
+            self._take_page(entry)
+            if self._plan.progress.stopping:
+                self._stop_children(entry)
+            else:
+                await self._start_children(entry)
+                self._read_on()
+            if self._plan.quiet and self._page is None and not rows:  # what is put together is read from the store
+                await self._finish(entry)
+        if (
+            rows
+            or entry.items_new
+            or entry.items_started
+            or entry.posts
+            or entry.again
+            or entry.status is not self._status
+        ):
+            await self._commit(entry, rows)
+            return True
+        if self._ended:
+            return False
+        if self._page is not None and self._page.done():
+            return True
+        await self._box.wake.wait()
+        return True
+
+    def _entry(self) -> MapRunEntry:
+        return MapRunEntry(
+            id=self._box.id,
+            rev=self._rev,
+            status=self._status,
+            progress=self._plan.progress,
+            now=self._tools.clock.now_ms(),
+            stopped_at=self._stored.stopped_at if self._ended else None,
+        )
+
+    async def _commit(self, entry: MapRunEntry, rows: list[Mail]) -> None:
+        reach("before_map_run_commit")
+        entry.inbox_gone = [mail.row for mail in rows]
+        await self._tools.identity.settled()
+        if not self._tools.node.may_act():
+            raise FencedError("This node's lease has run out.")
+        try:
+            starts = await self._tools.store.commit_map_run(self._tools.identity.node, entry)
+        except StoreUnavailableError:
+            self._tools.identity.doubt()
+            raise
+        finally:
+            for mail in rows:  # consumed, or to be read again
+                self._tools.node.consumed(mail.row)
+        if starts is None:
+            raise FencedError("Another node has advanced this Map Run.")
+        reach("after_map_run_commit")
+        self._rev += 1
+        if entry.status is not self._status:
+            self._status = entry.status
+            self._stored = replace(self._stored, status=entry.status, stopped_at=entry.stopped_at)
+        for child in entry.children:
+            row = starts.get(child.id)
+            if row is not None:
+                self._tools.node.adopt(self._info(child, entry.now), self._processor, child, self._stored, row)
+        self._tools.node.posted([*(id for id, _ in entry.posts), *(child.id for child in entry.children)])
+
+    def _info(self, child: NewChild, now: int) -> ExecutionInfo:
+        machine_arn, machine_name = ids.labelled_machine(child.arn)
+        region = child.arn.split(":", 4)[3]
+        return ExecutionInfo(
+            child.id, child.arn, child.name, machine_arn, machine_name, self._stored.role_arn, now, region
+        )
+
+    # -- mail ------------------------------------------------------------------------------------------------------
+
+    async def _fold(self, entry: MapRunEntry) -> list[Mail]:
+        """Apply what has come. A redrive that comes before the run has ended waits until it has."""
+        rows: list[Mail] = []
+        deferred: list[Mail] = []
+        ended: list[Ended] = []
+        while self._box.mail and len(rows) < PAGE_ITEMS:
+            mail = self._box.mail.popleft()
+            event = mail.event
+            if isinstance(event, MapRunRedriven) and not self._ended:
+                deferred.append(mail)
+                continue
+            rows.append(mail)
+            match event:
+                case ChildFinished():
+                    self._child_finished(entry, event, ended)
+                case MapRunStopped():
+                    if not self._ended:
+                        self._plan.stop()
+                case MapRunUpdated():
+                    stored = await self._tools.store.load_map_run(self._box.id)
+                    if stored is not None:
+                        self._set_bounds(stored)
+                        self._plan.judge()
+                case MapRunRedriven():
+                    if self._ended and event.redrives > self._plan.progress.redrives:
+                        await self._redrive(entry, event)
+                        break
+        self._box.mail.extendleft(reversed(deferred))
+        if ended:
+            self._plan.ended(ended)
+        return rows
+
+    def _child_finished(self, entry: MapRunEntry, event: ChildFinished, ended: list[Ended]) -> None:
+        size = self._running.pop(event.item, None)
+        if size is None:
+            return
+        self._stop_sent.discard(event.item)
+        status = ENDS[event.status]
+        output = bytes(event.output) if status is ItemStatus.SUCCEEDED else None
+        entry.items_ended.append(
+            MapItem(
+                number=event.item, status=status, size=size, output=output, error=event.error, cause=event.cause,
+                stopped_at=event.stopped_at,
+            )
+        )  # fmt: skip
+        ended.append(Ended(event.item, size, status, len(output or b"")))
+
+    async def _redrive(self, entry: MapRunEntry, event: MapRunRedriven) -> None:
+        """Go on with the children that have not ended well, and with items that have not been read."""
+        self._plan.redrive(await self._tools.store.unsuccessful(self._box.id))
+        self._plan.progress.redrives = event.redrives
+        entry.again = True
+        entry.status, entry.stopped_at, entry.redriven_at = Status.RUNNING, None, entry.now
+        self._pending.clear()
+        self._pending_after, self._all_read = -1, False
+        self._items = None
+        self._maker, self._read = self._new_maker(), self._plan.progress.source
+        # What is to run again becomes pending by this step; it is started by the next one.
+        self._box.wake.set()
+
+    # -- items -----------------------------------------------------------------------------------------------------
+
+    def _read_on(self) -> None:
+        """Begin to read the next page, if it is wanted."""
+        if self._page is None and self._plan.wants_items and not self._pending and self._stored_pending == 0:
+            self._page = asyncio.create_task(self._next_page(), name="map run page")
+            self._page.add_done_callback(lambda _: self._box.wake.set())
+
+    @property
+    def _stored_pending(self) -> int:
+        """Children that wait in the store, not in memory."""
+        return self._plan.progress.executions.pending - len(self._pending)
+
+    async def _next_page(self) -> tuple[list[Child], bool]:
+        """Up to a page of children, and whether that was all."""
+        reader = self._spec.reader
+        most = reader.config.get("MaxItems", 0) if reader is not None else 0
+        if most < 0:
+            raise StatesError(ErrorName.ITEM_READER_FAILED, "field MaxItems must be positive")
+        if self._items is None:
+            cursor = self._plan.progress.cursor
+            if reader is None:
+                self._items = _inline(self._spec, int(cursor or 0))
+            else:
+                self._items = self._tools.source.read(reader, cursor)
+        children: list[Child] = []
+        taken = size = 0
+        while taken < PAGE_ITEMS and size < PAGE_BYTES:
+            item = None if most and self._read >= most else await anext(self._items, None)
+            if item is None:
+                return children + self._maker.rest(), True
+            self._read += 1
+            taken += 1
+            size += len(item.text)
+            children += self._maker.take(item)
+            if taken % 50 == 0:
+                await asyncio.sleep(0)
+        return children, False
+
+    def _take_page(self, entry: MapRunEntry) -> None:
+        """Make children of a page that has been read; those there is room for begin with this step."""
+        if self._page is None or not self._page.done():
+            return
+        page, self._page = self._page, None
+        try:
+            children, exhausted = page.result()
+        except StatesError as error:
+            self._plan.fail(error.error, error.cause)
+            return
+        except (JsonTextError, RecursionError) as error:
+            self._plan.fail(ErrorName.RUNTIME, str(error))
+            return
+        if self._plan.progress.stopping:
+            return  # it is read again after a redrive, from where the run stands
+        self._plan.made(children, exhausted=exhausted)
+        self._plan.judge()
+        begun: list[int] = []
+        for child in children:
+            runs = self._plan.room > len(begun)
+            status = ItemStatus.RUNNING if runs else ItemStatus.PENDING
+            item = MapItem(number=child.number, status=status, size=child.size, input=child.input)
+            entry.items_new.append(item)
+            if runs:
+                begun.append(child.size)
+                self._begin(entry, item)
+            else:
+                self._pending.append(item)
+        self._plan.started(begun)
+        if not children and exhausted:
+            self._box.wake.set()
+
+    async def _start_children(self, entry: MapRunEntry) -> None:
+        """Start children that wait, while there is room."""
+        if self._plan.room and not self._pending and self._stored_pending > 0 and not entry.again:
+            page = await self._tools.store.map_items(
+                self._box.id, status=ItemStatus.PENDING, after=self._pending_after, limit=PAGE_ITEMS
+            )
+            self._pending.extend(page)
+            if page:
+                self._pending_after = page[-1].number
+        sizes: list[int] = []
+        while self._pending and self._plan.room > len(sizes) and len(sizes) < PAGE_ITEMS and not entry.items_new:
+            item = self._pending.popleft()
+            entry.items_started.append(item.number)
+            sizes.append(item.size)
+            if item.redrives:
+                self._running[item.number] = item.size
+                entry.posts.append((self._child(item.number)[2], events.Redriven()))
+            else:
+                self._begin(entry, item)
+        self._plan.started(sizes)
+
+    def _begin(self, entry: MapRunEntry, item: MapItem) -> None:
+        name, arn, id = self._child(item.number)
+        self._running[item.number] = item.size
+        entry.children.append(NewChild(id=id, name=name, arn=arn, number=item.number, input=item.input))
+
+    def _child(self, number: int) -> tuple[str, str, ExecutionId]:
+        name = child_name(self._box.id, number)
+        arn = ids.child_arn(self._spec.arn, name)
+        return name, arn, ids.execution_id(arn)
+
+    def _stop_children(self, entry: MapRunEntry) -> None:
+        """Ask running children to stop; their ends are awaited."""
+        for number in self._running:
+            if len(entry.posts) >= PAGE_ITEMS:
+                break
+            if number not in self._stop_sent:
+                self._stop_sent.add(number)
+                entry.posts.append((self._child(number)[2], events.StopRequested()))
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    async def _finish(self, entry: MapRunEntry) -> None:
+        """Put the results together and tell the parent."""
+        progress, plan = self._plan.progress, self._plan
+        output = b"null"
+        results = Results(self._tools.store, self._tools.source, self._box.id, self._spec)
+        try:
+            if not plan.joins:
+                output = await results.write(progress, self._save_progress)
+                entry.rev = self._rev
+            elif not plan.failed and not progress.stopped:
+                output = await results.join()
+        except StatesError as error:
+            if not plan.failed:
+                plan.fail(error.error, error.cause)
+        progress.results_written = progress.executions.ended
+        progress.items_written = progress.items.ended
+        entry.stopped_at = entry.now
+        if progress.stopped:
+            entry.status = Status.ABORTED
+            return
+        entry.status = Status.FAILED if plan.failed else Status.SUCCEEDED
+        number, redrives = self._stored.number, progress.redrives
+        finished = (
+            events.MapRunFinished(number, redrives, error=progress.error, cause=progress.cause)
+            if plan.failed
+            else events.MapRunFinished(number, redrives, msgspec.Raw(output))
+        )
+        entry.posts.append((self._stored.parent, finished))
+
+    async def _save_progress(self) -> None:
+        await self._commit(self._entry(), [])
+
+
+async def _inline(spec: MapRunSpec, start: int) -> AsyncIterator[SourceItem]:
+    for item in inline_items(spec, start):
+        yield item

@@ -1,0 +1,142 @@
+"""Map Runs of the shards this node owns: each is driven by one task, from what the store holds.
+
+When a step is refused, or nobody knows what became of it, the Map Run is read back and driven on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from stepwell.engine.clock import Clock, SeedSource
+from stepwell.engine.errors import NotOwnerError, StoreUnavailableError
+from stepwell.engine.ids import ExecutionId, shard_of
+from stepwell.engine.machine.map_events import MapRunEvent
+from stepwell.engine.machine.map_run import SourceItem, map_state
+from stepwell.engine.machine.map_spec import ReaderSpec
+from stepwell.engine.map_ports import ItemSource, MapRunStore
+from stepwell.engine.runtime.identity import Identity
+from stepwell.engine.runtime.map_run_steps import FencedError, Mail, Mailbox, Node, Steps, Tools
+from stepwell.engine.states_errors import ErrorName, StatesError
+
+log = logging.getLogger(__name__)
+
+MAX_PAUSE: Final = 5.0
+
+
+class NoStorage:
+    """Where no object storage is set up: reading and writing fail and say so."""
+
+    def read(self, reader: ReaderSpec, cursor: str | None) -> AsyncIterator[SourceItem]:
+        raise StatesError(ErrorName.ITEM_READER_FAILED, "This engine has no object storage to read items from.")
+
+    async def write(self, bucket: str, key: str, data: bytes) -> None:
+        raise StatesError(ErrorName.RESULT_WRITER_FAILED, "This engine has no object storage to write results to.")
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+class MapRuns:
+    """All Map Runs of this node. Methods run on the event loop's thread."""
+
+    def __init__(
+        self, store: MapRunStore, node: Node, identity: Identity, clock: Clock, seeds: SeedSource, source: ItemSource
+    ) -> None:
+        self.tools = Tools(store, node, identity, clock, seeds, source)
+        self._drivers: dict[ExecutionId, Driver] = {}
+
+    async def take(self, shards: Sequence[int]) -> None:
+        """Go on with the Map Runs of shards that are ours now."""
+        for id in await self.tools.store.open_map_runs(shards):
+            self._driver(id)
+
+    def deliver(self, id: ExecutionId, event: MapRunEvent, row: int) -> None:
+        """There is a message for a Map Run; it is consumed by the step that applies it."""
+        box = self._driver(id).box
+        box.mail.append(Mail(event, row))
+        box.wake.set()
+
+    def drop_shards(self, shards: set[int]) -> None:
+        """Forget the Map Runs of shards that are no longer ours."""
+        for id in [id for id in self._drivers if shard_of(id) in shards]:
+            self._drivers.pop(id).cancel()
+
+    async def close(self) -> None:
+        """Stop driving; what was under way is found again in the store."""
+        drivers, self._drivers = list(self._drivers.values()), {}
+        for driver in drivers:
+            driver.cancel()
+        await asyncio.gather(*(driver.task for driver in drivers), return_exceptions=True)
+
+    def _driver(self, id: ExecutionId) -> Driver:
+        driver = self._drivers.get(id)
+        if driver is None:
+            driver = self._drivers[id] = Driver(self, id)
+        return driver
+
+    def released(self, driver: Driver) -> bool:
+        """Whether a driver may go; not if there is mail."""
+        if driver.box.mail:
+            return False
+        if self._drivers.get(driver.box.id) is driver:
+            del self._drivers[driver.box.id]
+        return True
+
+
+class Driver:
+    """Drives one Map Run until it has ended and nothing is left to be told of it."""
+
+    def __init__(self, runs: MapRuns, id: ExecutionId) -> None:
+        self._runs = runs
+        self._tools = runs.tools
+        self.box = Mailbox(id, deque(), asyncio.Event())
+        self.task = asyncio.create_task(self._life(), name=f"map run {id.hex()}")
+
+    def cancel(self) -> None:
+        """Stop here and now; what was not consumed is read again from the inbox."""
+        self.task.cancel()
+        self._forget_mail()
+
+    def _forget_mail(self) -> None:
+        while self.box.mail:
+            self._tools.node.consumed(self.box.mail.popleft().row)
+
+    async def _life(self) -> None:
+        pause = 0.05
+        while True:
+            try:
+                if await self._drive() and self._runs.released(self):
+                    return
+                pause = 0.05
+                continue
+            except (StoreUnavailableError, FencedError, NotOwnerError) as error:
+                log.warning("a Map Run is read back", extra={"map_run": self.box.id.hex(), "reason": str(error)})
+            except Exception:  # one Map Run's trouble must not stop the others
+                log.exception("a Map Run cannot go on", extra={"map_run": self.box.id.hex()})
+            self._forget_mail()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MAX_PAUSE)
+
+    async def _drive(self) -> bool:
+        """Read it from the store and take its steps until it has ended."""
+        tools = self._tools
+        await tools.identity.settled()
+        stored = await tools.store.load_map_run(self.box.id)
+        if stored is None:
+            log.warning("there is no such Map Run", extra={"map_run": self.box.id.hex()})
+            self._forget_mail()
+            return True
+        machine = await tools.node.machine(stored.machine_key, stored.revision)
+        processor = await tools.node.machine(stored.machine_key, stored.revision, stored.state)
+        steps = Steps(tools, self.box, stored, map_state(machine, stored.state), processor)
+        try:
+            await steps.prepare()
+            while await steps.take():
+                pass
+        finally:
+            await steps.close()
+        return True

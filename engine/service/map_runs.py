@@ -1,0 +1,79 @@
+"""Map Runs: describing, listing and changing them, and listing their child executions. It must not know HTTP."""
+
+from __future__ import annotations
+
+from stepwell.engine import limits
+from stepwell.engine.clock import Clock
+from stepwell.engine.ids import execution_id
+from stepwell.engine.machine.commands import Status
+from stepwell.engine.map_ports import MapRunReader, MapRunView
+from stepwell.engine.ports import ExecutionFilter, ExecutionView, Page
+from stepwell.engine.service import checks, paging, refusals
+from stepwell.engine.service.executions import Executions
+from stepwell.engine.service.refusals import ValidationReason
+
+MAP_RUN = "mapRun"
+
+
+class MapRuns:
+    """The use-cases of Map Runs."""
+
+    def __init__(self, reader: MapRunReader, executions: Executions, clock: Clock) -> None:
+        self._reader = reader
+        self._executions = executions
+        self._clock = clock
+
+    async def describe(self, arn: str) -> MapRunView:
+        """One Map Run (DescribeMapRun)."""
+        checks.arn_of(arn, MAP_RUN)
+        view = await self._reader.describe(execution_id(arn))
+        if view is None:
+            raise refusals.no_such_resource(arn)
+        return view
+
+    async def list(self, execution_arn: str, max_results: int | None, token: str | None) -> Page[MapRunView]:
+        """The Map Runs of an execution, newest first (ListMapRuns)."""
+        view = await self._executions.describe(execution_arn, data=False)
+        now = self._clock.now_ms()
+        scope = f"map-runs {execution_arn}"
+        views, next = await self._reader.list(
+            view.id, paging.page_size(max_results), paging.read_token(scope, token, now)
+        )
+        return Page(views, paging.make_token(scope, next, now))
+
+    async def children(
+        self,
+        arn: str,
+        *,
+        status: Status | None = None,
+        redriven: bool | None = None,
+        max_results: int | None = None,
+        token: str | None = None,
+    ) -> Page[ExecutionView]:
+        """The child executions of a Map Run, newest first (ListExecutions with mapRunArn)."""
+        view = await self.describe(arn)
+        where = ExecutionFilter(status=status, map_run=view.id, redriven=redriven)
+        return await self._executions.list(where, max_results=max_results, token=token)
+
+    async def update(
+        self,
+        arn: str,
+        *,
+        max_concurrency: int | None = None,
+        tolerated_count: int | None = None,
+        tolerated_percentage: float | None = None,
+    ) -> None:
+        """Change how many children may run, and how many may fail (UpdateMapRun). Only while the Map Run goes on."""
+        view = await self.describe(arn)
+        if max_concurrency is not None and max_concurrency > limits.MAX_MAP_RUN_CONCURRENCY:
+            raise refusals.invalid(f"maxConcurrency is at most {limits.MAX_MAP_RUN_CONCURRENCY}")
+        changed = view.status is Status.RUNNING and await self._reader.update(
+            view.id,
+            max_concurrency=max_concurrency,
+            tolerated_count=tolerated_count,
+            tolerated_percentage=tolerated_percentage,
+        )
+        if not changed:
+            raise refusals.invalid(
+                "A Map Run that has ended cannot be updated", reason=ValidationReason.MAP_RUN_COMPLETED
+            )
