@@ -29,6 +29,7 @@ SECTIONS: Final[dict[str, dict[str, Place]]] = {
         "validate": Place("validate", "validate", "Check definitions; show what is wrong and where."),
         "run": Place("run", "run", "Run a definition here, in memory; --fast skips its waits."),
         "test-state": Place("state_test", "test_state", "Run one state here; show its data flow."),
+        "test": Place("test", "test", "Run the test cases of definitions, with mocks; coverage."),
         "doctor": Place("doctor", "doctor", "Check this machine and its settings; say what to do."),
     },
     "State machines and executions": {

@@ -135,8 +135,8 @@ class Script:
 class LocalExecution:
     """One execution of a machine, driven by its methods. Times are milliseconds since the epoch and never go back.
 
-    `history` holds the events with their ids; `open_tasks` and `timers` what the machine waits for; `finish` how it ended
-    (None: it has not). `on_events` is told the events of each step as they come.
+    `history` holds the events with their ids; `scheduled` every task there was, `decisions` which ways it went; `open_tasks` and
+    `timers` what the machine waits for; `finish` how it ended (None: it has not). `on_events` is told the events of each step as they come.
     """
 
     machine: StateMachine
@@ -152,6 +152,7 @@ class LocalExecution:
     history: list[Numbered] = field(init=False, default_factory=list)
     applied: list[Applied] = field(init=False, default_factory=list)
     decisions: list[Decision] = field(init=False, default_factory=list)
+    scheduled: list[ScheduleTask] = field(init=False, default_factory=list)
     open_tasks: dict[int, ScheduleTask] = field(init=False, default_factory=dict)
     timers: dict[int, StartTimer] = field(init=False, default_factory=dict)
     map_runs: dict[int, StartMapRun] = field(init=False, default_factory=dict)
@@ -223,6 +224,7 @@ class LocalExecution:
     def _carry_out(self, command: Command) -> None:
         match command:
             case ScheduleTask():
+                self.scheduled.append(command)
                 self.open_tasks[command.task] = command
             case CancelTask() | CloseTask():
                 self.open_tasks.pop(command.task, None)
