@@ -21,11 +21,14 @@ from stepwell.engine.asl.resources import TargetKind
 from stepwell.engine.asl.scanner import escape_pointer
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock
+from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.commands import Finish
-from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
+from stepwell.engine.machine.events import MapRunFinished, TaskFailed, TaskSucceeded
+from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.messages import Call
 from stepwell.engine.ports import ConnectionRecord, TargetResult, TaskRequest
 from stepwell.engine.runtime.local import LocalExecution
+from stepwell.engine.runtime.local_maps import run_map
 from stepwell.engine.runtime.mock_config import (
     MockConfigError,
     Notes,
@@ -50,13 +53,20 @@ class LocalRunner:
     ) -> None:
         self._execution = execution
         self._mocks = mocks
-        self._agenda = Agenda(execution.open_tasks)
+        self._agenda = Agenda(execution)
         self._performers = performers
         self._clock = clock
         self._fast = fast
         self._skipped = execution.now - clock.now_ms()
-        self._running: dict[int, asyncio.Task[TargetResult]] = {}
+        self._running: dict[int, asyncio.Task[TargetResult | MapRunFinished]] = {}
         self._asked: set[int] = set()
+
+    async def whole(self) -> Finish:
+        """As `run`, and close what performs tasks."""
+        try:
+            return await self.run()
+        finally:
+            await self._performers.close()
 
     async def run(self) -> Finish:
         """Go on until it has ended. Raises `Failure` where a task has nobody to perform it."""
@@ -79,15 +89,37 @@ class LocalRunner:
         finally:
             for task in self._running.values():
                 task.cancel()
-            await self._performers.close()
+
+    async def _run_map(self, number: int, redrives: int) -> MapRunFinished:
+        """Run a Map Run whole, its children one after the other."""
+        execution, loop = self._execution, asyncio.get_running_loop()
+        command = execution.map_runs[number]
+
+        async def child_run(machine: StateMachine, info: ExecutionInfo, input: Document) -> Finish:
+            child = execution.child(machine, info, self._now())
+            runner = LocalRunner(child, self._mocks, self._performers, self._clock, fast=self._fast)
+            child.start(input)
+            finish = await runner.run()
+            self._skipped += max(0, child.now - self._now())
+            return finish
+
+        def run_child(machine: StateMachine, info: ExecutionInfo, input: Document) -> Finish:
+            return asyncio.run_coroutine_threadsafe(child_run(machine, info, input), loop).result()
+
+        return await asyncio.to_thread(
+            run_map, command, execution.machine, execution.state.info, run_child, now=self._now(),
+            seed=execution.seeds.seed(), redrives=redrives,
+        )  # fmt: skip
 
     def _now(self) -> int:
         return max(self._clock.now_ms() + self._skipped, self._execution.now)
 
     def _launch(self) -> None:
-        open_tasks = self._execution.open_tasks
-        for number in [number for number in self._running if number not in open_tasks]:
+        execution, open_tasks = self._execution, self._execution.open_tasks
+        for number in [one for one in self._running if one not in open_tasks and one not in execution.state.map_runs]:
             self._running.pop(number).cancel()
+        for number in sorted(execution.due_map_runs):
+            self._running[number] = asyncio.ensure_future(self._run_map(number, execution.due_map_runs.pop(number)))
         for number, command in sorted(open_tasks.items()):
             if number not in self._asked:
                 self._asked.add(number)
@@ -116,7 +148,8 @@ class LocalRunner:
             if task.done():
                 del self._running[number]
                 outcome = task.result()
-                if outcome is not None and number in self._execution.open_tasks:
+                wanted = number in execution.open_tasks or number in execution.state.map_runs
+                if outcome is not None and wanted and execution.finish is None:
                     self._execution.now = max(self._execution.now, self._now())
                     self._execution.apply(outcome)
 

@@ -85,7 +85,7 @@ def run(
     execution.start(input)
     runner = LocalRunner(execution, mocks, performers, clock, fast=fast)
     try:
-        finish = asyncio.run(runner.run())
+        finish = asyncio.run(runner.whole())
     except Failure:
         if with_history:
             show_history(output, execution)

@@ -126,6 +126,8 @@ def hits_of(execution: LocalExecution) -> Hits:
     for _, event in execution.history:
         if event.type.endswith("StateEntered") and event.details is not None:
             hits[Key(ItemKind.STATE, str(event.details["name"]))] += 1
+    for child in execution.children:
+        hits.update(hits_of(child))
     for decision in execution.decisions:
         hits[Key(_BY_DECISION[decision.kind], decision.state, decision.index)] += 1
     return hits

@@ -64,7 +64,8 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an execution came to. `path` are the states entered, in the order of the history; `calls` what each task was given."""
+    """What an execution came to. `path` are the states entered, in the order of its history; `visits` and `calls` (what each task
+    was given) are those of its child executions, too."""
 
     status: Status
     output: Json
@@ -72,6 +73,7 @@ class Outcome:
     cause: str | None
     failed_state: str | None
     path: tuple[str, ...]
+    visits: Mapping[str, int]
     calls: Mapping[str, Sequence[Json]]
     milliseconds: int
 
@@ -85,8 +87,11 @@ def outcome_of(execution: LocalExecution) -> Outcome:
     """The outcome of an execution, ended or not."""
     finish = execution.finish
     scheduled: dict[str, list[Json]] = {}
-    for task in execution.scheduled:
-        scheduled.setdefault(task.state, []).append(task.payload.value)
+    entered: Counter[str] = Counter()
+    for one in _family(execution):
+        entered.update(_path(one))
+        for task in one.scheduled:
+            scheduled.setdefault(task.state, []).append(task.payload.value)
     started = execution.state.info.started_at
     return Outcome(
         Status.RUNNING if finish is None else finish.status,
@@ -94,12 +99,22 @@ def outcome_of(execution: LocalExecution) -> Outcome:
         None if finish is None else finish.error,
         None if finish is None else finish.cause,
         None if finish is None else finish.state,
-        tuple(
-            str((event.details or {})["name"]) for _, event in execution.history if event.type.endswith("StateEntered")
-        ),
+        _path(execution),
+        dict(entered),
         scheduled,
         (execution.now if finish is None else finish.stopped_at) - started,
     )
+
+
+def _family(execution: LocalExecution) -> Iterator[LocalExecution]:
+    yield execution
+    for child in execution.children:
+        yield from _family(child)
+
+
+def _path(execution: LocalExecution) -> tuple[str, ...]:
+    entered = (event for _, event in execution.history if event.type.endswith("StateEntered"))
+    return tuple(str((event.details or {})["name"]) for event in entered)
 
 
 class Problem(NamedTuple):
@@ -118,12 +133,10 @@ def judge(expect: Expectation, outcome: Outcome) -> list[Problem]:
                 "The states entered are others", (f"expected {_names(expect.path)}", f"actual   {_names(outcome.path)}")
             )
         )
-    visits = Counter(outcome.path)
     for state, count in expect.visits.items():
-        if visits[state] != count:
-            problems.append(
-                Problem(f"The state {state!r} was entered {_times(visits[state])}, expected {_times(count)}")
-            )
+        entered = outcome.visits.get(state, 0)
+        if entered != count:
+            problems.append(Problem(f"The state {state!r} was entered {_times(entered)}, expected {_times(count)}"))
     for state, count in expect.attempts.items():
         if outcome.attempts[state] != count:
             found = _times(outcome.attempts[state])

@@ -173,7 +173,7 @@ class FunctionCalls:
         self._performers = Performers(functions, SystemClock())
 
     def __call__(self, task: ScheduleTask) -> Reply | None:
-        result = run_here(self._performers.perform(task, self._execution.request(task)))
+        result = run_here(self._performers.perform(self._execution.request(task)))
         return None if result is None else Reply([result])
 
 

@@ -157,6 +157,8 @@ class LocalExecution:
     timers: dict[int, StartTimer] = field(init=False, default_factory=dict)
     map_runs: dict[int, StartMapRun] = field(init=False, default_factory=dict)
     due_map_runs: dict[int, int] = field(init=False, default_factory=dict)
+    children: list[LocalExecution] = field(init=False, default_factory=list)
+    """The child executions of its Map Runs."""
     finish: Finish | None = field(init=False, default=None)
     _heard: dict[int, int] = field(init=False, default_factory=dict)
 
@@ -312,8 +314,7 @@ class LocalExecution:
         redrives = self.due_map_runs.pop(number)
 
         def run_child(machine: StateMachine, info: ExecutionInfo, input: Document) -> Finish:
-            child = LocalExecution(machine, self.now, self.seeds, info.name, region=self.region)
-            child.state = ExecutionState(info)
+            child = self.child(machine, info, self.now)
             finish = child.run(world, input=input)
             assert finish is not None
             self.now = child.now
@@ -326,6 +327,13 @@ class LocalExecution:
                 read=self.read_items,
             )
         )  # fmt: skip
+
+    def child(self, machine: StateMachine, info: ExecutionInfo, now: int) -> LocalExecution:
+        """A child execution of one of its Map Runs, not yet started."""
+        child = LocalExecution(machine, now, self.seeds, info.name, region=self.region)
+        child.state = ExecutionState(msgspec.structs.replace(info, started_at=now))
+        self.children.append(child)
+        return child
 
     def request(self, task: ScheduleTask) -> TaskRequest:
         """A task as targets are asked for it."""

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from stepwell.engine.asl.resources import IntegrationPattern, Resource
+from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.errors import StepwellError
-from stepwell.engine.jsontypes import Json, write
+from stepwell.engine.jsontypes import Document, Json, write
+from stepwell.engine.limits import MAX_MAP_RUN_CONCURRENCY
 from stepwell.engine.machine.commands import Finish, ScheduleTask
 from stepwell.engine.machine.events import Event, Poisoned, TaskFailed, TaskSubmitted, TaskSucceeded
+from stepwell.engine.machine.map_run import SourceItem
+from stepwell.engine.machine.map_spec import ReaderSpec
+from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.runtime.local import LocalExecution
+from stepwell.engine.runtime.local_maps import ReadItems, no_reader, run_map
 from stepwell.engine.runtime.mock_config import MockAnswer, MockedResponse, Return, Throw
 from stepwell.engine.states_errors import ErrorName
 
@@ -128,23 +134,27 @@ def without_envelope(value: Json) -> Json:
 
 
 class Agenda:
-    """What replies will bring about, in the order of its moments."""
+    """What will happen to the tasks and Map Runs of an execution, in the order of its moments."""
 
-    def __init__(self, open_tasks: Mapping[int, ScheduleTask]) -> None:
-        self._open = open_tasks
+    def __init__(self, execution: LocalExecution) -> None:
+        self._execution = execution
         self._coming: list[tuple[int, int, int, Event]] = []
         self._count = 0
 
     def add(self, task: int, reply: Reply, now: int) -> None:
-        """Note what happens to a task that was scheduled now."""
+        """Note what happens to a task (or Map Run) that was scheduled now."""
         for event in reply.events:
             self._count += 1
             heapq.heappush(self._coming, (now + reply.after_ms, self._count, task, event))
 
     @property
     def next_due(self) -> int | None:
-        """When the next event is due; those of tasks that are closed by now are forgotten."""
-        while self._coming and self._coming[0][2] not in self._open:
+        """When the next event is due; those of what is closed by now are forgotten."""
+        execution = self._execution
+        while self._coming:
+            number = self._coming[0][2]
+            if number in execution.open_tasks or number in execution.state.map_runs:
+                break
             heapq.heappop(self._coming)
         return self._coming[0][0] if self._coming else None
 
@@ -159,11 +169,13 @@ class MockedRun:
 
     execution: LocalExecution
     performers: Sequence[Performer]
+    read_items: Callable[[str, ReaderSpec], Iterable[SourceItem]] = lambda state, spec: no_reader(spec)
+    """Reads what the ItemReader of a Map state names."""
     _agenda: Agenda = field(init=False)
     _asked: set[int] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        self._agenda = Agenda(self.execution.open_tasks)
+        self._agenda = Agenda(self.execution)
 
     def run(self) -> Finish:
         """Go on until it has ended. Raises `UnperformedError` and `StuckRunError`."""
@@ -179,6 +191,7 @@ class MockedRun:
         execution, agenda = self.execution, self._agenda
         while execution.finish is None:
             self._ask()
+            self._run_maps()
             answer, timer = agenda.next_due, execution.next_due
             due = min((one for one in (answer, timer) if one is not None), default=None)
             if due is None or (moment is not None and due > moment):
@@ -200,3 +213,47 @@ class MockedRun:
                 if reply is None:
                     raise UnperformedError(task.state, task.resource.text)
                 self._agenda.add(number, reply, self.execution.now)
+
+    def _run_maps(self) -> None:
+        """Run the Map Runs that wait, whole; what they come to is known to the execution when their last child ends."""
+        execution = self.execution
+        while execution.due_map_runs:
+            number = min(execution.due_map_runs)
+            redrives = execution.due_map_runs.pop(number)
+            command = execution.map_runs[number]
+            slots = Slots(execution.now, command.spec.max_concurrency)
+
+            def run_child(machine: StateMachine, info: ExecutionInfo, input: Document, slots: Slots = slots) -> Finish:
+                child = self.execution.child(machine, info, slots.take())
+                child.start(input)
+                finish = MockedRun(child, self.performers, self.read_items).run()
+                slots.give_back(child.now)
+                return finish
+
+            ended = run_map(
+                command, execution.machine, execution.state.info, run_child, now=execution.now,
+                seed=execution.seeds.seed(), redrives=redrives, read=self._reader(command.spec.state),
+            )  # fmt: skip
+            self._agenda.add(number, Reply([ended], slots.end - execution.now), execution.now)
+
+    def _reader(self, state: str) -> ReadItems:
+        return lambda spec: self.read_items(state, spec)
+
+
+class Slots:
+    """When each child of a Map Run begins: as many run beside each other as may, the next one when the first of them ends."""
+
+    def __init__(self, now: int, limit: int) -> None:
+        self._now = now
+        self._limit = limit or MAX_MAP_RUN_CONCURRENCY
+        self._ends: list[int] = []
+        self.end = now
+
+    def take(self) -> int:
+        """When the next child begins."""
+        return self._now if len(self._ends) < self._limit else heapq.heappop(self._ends)
+
+    def give_back(self, end: int) -> None:
+        """The child that took the last slot has ended."""
+        heapq.heappush(self._ends, end)
+        self.end = max(self.end, end)

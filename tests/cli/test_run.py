@@ -239,6 +239,26 @@ def test_a_case_without_a_file_and_a_case_for_another_machine(
     assert (ran.exit_code, "no Task state 'T'" in ran.stderr) == (2, True)
 
 
+def test_a_distributed_map_runs_its_children_here(
+    invoke: Invoke, define: Define, functions: str, tmp_path: Path
+) -> None:
+    wait = {"Type": "Wait", "Seconds": 3600, "Next": "T"}
+    processor = {
+        **machine("W", W=wait, T=task(f"{FUNCTION}charge")),
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+    }
+    file = define(machine("M", M={"Type": "Map", "ItemProcessor": processor, "End": True}))
+    items = '[{"amount": 1}, {"amount": 2}]'
+    result = json.loads(invoke("run", file, "--fast", "-f", functions, "-i", items, "--json").stdout)
+    assert result["output"] == [{"charged": 1, "by": "charge"}, {"charged": 2, "by": "charge"}]
+    mock = tmp_path / "mock.json"
+    mock.write_text('{"T": [{"Return": "a"}, {"Return": "b"}]}')
+    ran = invoke("run", file, "--fast", "-m", mock, "-i", items)
+    assert json.loads(ran.stdout) == ["a", "b"]
+    ran = invoke("run", file, "--fast", "-i", items)
+    assert (ran.exit_code, "State 'T' calls the function 'charge'" in ran.stderr) == (2, True)
+
+
 def test_a_mock_that_takes_its_time_is_late_for_a_timeout(invoke: Invoke, define: Define, tmp_path: Path) -> None:
     mock = tmp_path / "mock.json"
     mock.write_text('{"T": {"Return": 1, "AfterSeconds": 90}}')

@@ -367,6 +367,21 @@ def test_coverage_of_nested_states_and_of_two_test_files(invoke: Invoke, shop: W
     assert len(both["coverage"]["machines"]) == 1
 
 
+def test_children_of_a_distributed_map_count(invoke: Invoke, shop: Write) -> None:
+    states = {"I": {"Type": "Task", "Resource": "celery:x", "Retry": [{"ErrorEquals": ["E"]}], "End": True}}
+    processor = {
+        "StartAt": "I",
+        "States": states,
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+    }
+    mocks = {"I": {"0": {"Throw": {"Error": "E"}}, "1-2": {"Return": "x"}}}
+    expect = {"Output": ["x", "x"], "Path": ["M"], "Visits": {"I": 2}, "Attempts": {"I": 3}, "Calls": {"I": [1, 1, 2]}}
+    file = shop({"c": {"Input": [1, 2], "Mocks": mocks, "Expect": expect}})
+    definition = machine("M", M={"Type": "Map", "ItemProcessor": processor, "End": True})
+    file.with_name("shop.asl.json").write_text(json.dumps(definition))
+    assert document(invoke, file)["coverage"]["percent"] == 100.0
+
+
 def test_too_little_coverage_fails(invoke: Invoke, shop: Write) -> None:
     file = shop({"free": {"Input": {"total": 0}}})
     ran = invoke("test", file, "--fail-under", "30")

@@ -145,6 +145,45 @@ def test_a_task_takes_as_long_as_its_mock_says() -> None:
     assert (finish.error, execution.now) == ("States.Timeout", NOW + 20_000)
 
 
+def distributed(**fields: Any) -> dict[str, Any]:
+    processor = {
+        **machine("I", I=task(ResultPath="$.got")),
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+    }
+    return machine("M", M={"Type": "Map", "ItemProcessor": processor, "End": True, **fields})
+
+
+@pytest.mark.parametrize(("limit", "seconds"), ((0, 30), (1, 65), (2, 35)))
+def test_children_of_a_distributed_map_share_the_mocks_and_run_beside_each_other(limit: int, seconds: int) -> None:
+    mocks = answers(Return(1, 30_000), Return(2, 20_000), Return(3, 15_000))
+    finish, execution, tasks = run(distributed(MaxConcurrency=limit), [{"n": 1}, {"n": 2}, {"n": 3}], I=mocks)
+    assert output(finish) == [{"n": 1, "got": 1}, {"n": 2, "got": 2}, {"n": 3, "got": 3}]
+    assert (execution.now, tasks.invocations["I"]) == (NOW + 1000 * seconds, 3)
+    assert [len(child.history) > 0 for child in execution.children] == [True] * 3
+
+
+def test_a_distributed_map_fails_by_its_threshold_and_tolerates_what_it_may() -> None:
+    mocks = answers(Return(1), Throw("E"), Return(3))
+    items = [{"n": number} for number in range(3)]
+    assert run(distributed(), items, I=mocks)[0].error == "States.ExceedToleratedFailureThreshold"
+    assert output(run(distributed(ToleratedFailureCount=1), items, I=mocks)[0]) == [
+        {"n": 0, "got": 1},
+        {"n": 2, "got": 3},
+    ]
+
+
+def test_a_map_run_beside_something_faster_and_one_that_is_swept_away() -> None:
+    branches = [
+        distributed(),
+        machine("W", W={"Type": "Wait", "Seconds": 10, "Next": "X"}, X={"Type": "Fail", "Error": "E"}),
+    ]
+    parallel = {"Type": "Parallel", "Branches": branches, "Catch": [{"ErrorEquals": ["E"], "Next": "R"}], "Next": "R"}
+    definition = machine("P", P=parallel, R={"Type": "Wait", "Seconds": 50, "End": True})
+    finish, execution, _ = run(definition, [{}], I=answers(Return(1, 30_000)))
+    assert (finish.status, execution.now) == ("SUCCEEDED", NOW + 60_000)
+    assert "MapRunAborted" in types(execution) and "MapRunSucceeded" not in types(execution)
+
+
 def test_it_goes_no_further_than_it_is_told() -> None:
     wait = {"Type": "Wait", "Seconds": 60, "Next": "T"}
     execution = LocalExecution(parse_definition(machine("W", W=wait, T=task())), NOW)
