@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class DecisionKind(StrEnum):
@@ -15,8 +15,7 @@ class DecisionKind(StrEnum):
     CATCH = "catch"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """One decision. `index` is that of the rule in Choices, of the retrier in Retry or of the catcher in Catch; 0 for Default."""
 
     state: str
