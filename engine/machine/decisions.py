@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 
 class DecisionKind(StrEnum):
@@ -15,7 +15,8 @@ class DecisionKind(StrEnum):
     CATCH = "catch"
 
 
-class Decision(NamedTuple):
+@dataclass(slots=True)
+class Decision:
     """One decision. `index` is that of the rule in Choices, of the retrier in Retry or of the catcher in Catch; 0 for Default."""
 
     state: str
