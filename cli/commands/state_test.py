@@ -91,13 +91,13 @@ def test_state(
 
 def _definition(file: str, state: str | None) -> tuple[str, str | None, dict[str, Any]]:
     """The text of a definition, the name of the state in it that is meant (None: it is the state), and that state's fields."""
-    from stepwell.cli.definition_files import UnreadableError, read_definition_file
+    from stepwell.cli.definition_files import UnreadableError, is_yaml, read_definition_file
     from stepwell.engine.asl.diagnostics import DefinitionError
-    from stepwell.engine.asl.source import read_definition
+    from stepwell.engine.asl.document import Syntax, read_document
 
     try:
         raw, _ = read_definition_file(file)
-        value = read_definition(raw)
+        value = read_document(raw, Syntax.YAML if is_yaml(file, raw) else Syntax.JSON).value
     except UnreadableError as error:
         raise Failure(str(error), ExitCode.UNUSABLE, code="NoFile") from None
     except DefinitionError as error:
@@ -172,12 +172,13 @@ async def _test_here(body: dict[str, Any], functions: tuple[str, ...], http_allo
     from stepwell.api.rest.state_tests import request_of
     from stepwell.cli.local import Performers, load_functions
     from stepwell.cli.system import SystemClock, SystemSeeds
+    from stepwell.engine.runtime.expressions import carry_out_apart
     from stepwell.engine.service.context import RequestContext
     from stepwell.engine.service.state_tests import StateTests
 
     clock = SystemClock()
     performers = Performers(load_functions(functions), clock, http_allow)
-    tests = StateTests(_Here(performers), clock, SystemSeeds())
+    tests = StateTests(_Here(performers), clock, SystemSeeds(), carry_out_apart)
     try:
         request = request_of(bodies.read(bodies.decoder(bodies.TestStateBody), json.dumps(body).encode()))
         result = await tests.test(RequestContext(), request)

@@ -39,6 +39,7 @@ from stepwell.engine.machine.states.map_ import item_input, items_of, tolerance
 from stepwell.engine.machine.states.task import task_failed, task_succeeded, tasks_timed_out
 from stepwell.engine.machine.states.wait import waited
 from stepwell.engine.machine.transition import BODIES
+from stepwell.engine.query.scope import Heavy
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 UNNAMED: Final = "StateName"
@@ -119,8 +120,16 @@ class _TestRun(Run):
 
     __slots__ = ("failure", "given", "left")
 
-    def __init__(self, machine: StateMachine, state: ExecutionState, now: int, entropy: Entropy, given: Given) -> None:
-        super().__init__(machine, state, now, entropy)
+    def __init__(
+        self,
+        machine: StateMachine,
+        state: ExecutionState,
+        now: int,
+        entropy: Entropy,
+        heavy: Heavy | None,
+        given: Given,
+    ) -> None:
+        super().__init__(machine, state, now, entropy, heavy)
         self.given = given
         self.inspection = {}
         self.left: tuple[Document, str | None] | None = None
@@ -147,9 +156,22 @@ class _TestRun(Run):
 
 
 class StateTest:
-    """One state, to be run once. `begin` first; where that leaves a task open, one of the others says what came of it."""
+    """One state, to be run once. `begin` first; where that leaves a task open, one of the others says what came of it.
 
-    def __init__(self, state: State, given: Given, info: ExecutionInfo, *, now: int, entropy: Entropy) -> None:
+    Any of them raises `OverBudgetError`, the test then being spoilt, for an expression that needs more than it may use in this
+    process and that `heavy` does not carry out.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        given: Given,
+        info: ExecutionInfo,
+        *,
+        now: int,
+        entropy: Entropy,
+        heavy: Heavy | None = None,
+    ) -> None:
         if isinstance(state.flow, JsonPathFlow) and state.flow.plain:
             # The long way gives the same values as the short cut, and every arrow of it can be seen.
             state = replace(state, flow=replace(state.flow, plain=False))
@@ -157,7 +179,7 @@ class StateTest:
         execution = ExecutionState(info)
         execution.input = given.input
         self._given = given
-        self._run = _TestRun(machine, execution, now, entropy, given)
+        self._run = _TestRun(machine, execution, now, entropy, heavy, given)
         self._frame = frame = self._run.new_frame(None, 0, machine, given.input)
         frame.variables = dict(given.variables)
         self._outcome = Outcome(status=Ending.FAILED)

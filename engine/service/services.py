@@ -18,6 +18,7 @@ from stepwell.engine.ports import (
     Runtime,
     TaskPerformer,
 )
+from stepwell.engine.query.scope import Heavy
 from stepwell.engine.secretbox import SecretBox
 from stepwell.engine.service.activities import Activities
 from stepwell.engine.service.api_keys import ApiKeys
@@ -34,7 +35,11 @@ from stepwell.engine.service.tasks import Tasks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """What the composition root puts in. `ready` answers None when requests can be served, else what is missing."""
+    """What the composition root puts in.
+
+    `heavy` carries out expressions that need much, and may take its time. `ready` answers None when requests can be served,
+    else what is missing.
+    """
 
     machines: MachineStore
     executions: ExecutionReader
@@ -46,6 +51,7 @@ class Ports:
     api_keys: ApiKeyStore
     runtime: Runtime
     performer: TaskPerformer
+    heavy: Heavy
     clock: Clock
     seeds: SeedSource
     box: SecretBox
@@ -86,7 +92,7 @@ def build_services(ports: Ports, settings: ServiceSettings | None = None) -> Ser
         executions=executions,
         map_runs=MapRuns(ports.map_runs, executions, ports.clock),
         tasks=Tasks(ports.runtime),
-        state_tests=StateTests(ports.performer, ports.clock, ports.seeds),
+        state_tests=StateTests(ports.performer, ports.clock, ports.seeds, ports.heavy),
         activities=Activities(ports.activities, ports.runtime, ports.clock),
         dead_letters=DeadLetters(ports.dead_letters, executions, ports.clock),
         functions=Functions(ports.functions, ports.clock),

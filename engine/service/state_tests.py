@@ -6,7 +6,7 @@ Rules and texts are those of the Step Functions API. Nothing is stored. It must 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -26,6 +26,8 @@ from stepwell.engine.machine.events import TaskFailed
 from stepwell.engine.machine.single_state import UNNAMED, Given, Mocked, Outcome, StateTest, TooManyFailuresError
 from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.ports import HttpTrace, TaskPerformer, TaskRequest
+from stepwell.engine.query.jsonata import OverBudgetError
+from stepwell.engine.query.scope import Heavy
 from stepwell.engine.service import checks, refusals
 from stepwell.engine.service.context import RequestContext
 from stepwell.engine.service.mock_shapes import FieldValidation, MockShapeError, NoModelError, check_mock
@@ -111,10 +113,11 @@ class StateTestResult:
 class StateTests:
     """The use-case."""
 
-    def __init__(self, performer: TaskPerformer, clock: Clock, seeds: SeedSource) -> None:
+    def __init__(self, performer: TaskPerformer, clock: Clock, seeds: SeedSource, heavy: Heavy) -> None:
         self._performer = performer
         self._clock = clock
         self._seeds = seeds
+        self._heavy = heavy
 
     async def test(self, context: RequestContext, request: StateTestRequest) -> StateTestResult:
         """Run one state once. Raises `ServiceError` for what cannot be tested."""
@@ -126,9 +129,10 @@ class StateTests:
         _check_state(state, request)
         mock = _mock_of(state, request)
         given = _given_of(state, request)
-        test = self._prepared(context, state, given, request.role_arn or DEFAULT_ROLE)
+        make = self._maker(context, state, given, request.role_arn or DEFAULT_ROLE)
+        steps: list[Callable[[StateTest], None]] = [lambda test: test.begin(mock)]
         try:
-            test.begin(mock)
+            test = await self._taken(make, steps)
         except TooManyFailuresError:
             raise refusals.invalid(
                 "Map iteration failure count must be less than or equal to the number of Map iterations",
@@ -136,18 +140,22 @@ class StateTests:
             ) from None
         trace = None
         if test.open_task is not None:
-            trace = await self._perform(test, test.open_task, request)
+            trace = HttpTrace(reveal=request.reveal_secrets)
+            steps.append(await self._performed(test, test.open_task, trace))
         elif test.waits_ms > 1000 * TEST_STATE_SECONDS:
-            test.time_out()
+            steps.append(StateTest.time_out)
         elif test.waits_ms:
-            test.finish_wait()
+            steps.append(StateTest.finish_wait)
+        if len(steps) > 1:
+            test = await self._taken(make, steps)
         return StateTestResult(test.outcome(), request.level, trace)
 
-    def _prepared(self, context: RequestContext, state: State, given: Given, role: str) -> StateTest:
+    def _maker(self, context: RequestContext, state: State, given: Given, role: str) -> Callable[..., StateTest]:
+        """Makes the same test any number of times."""
         names = Entropy(self._seeds.seed())
         machine, name = str(names.uuid4()), str(names.uuid4())
         arn = context.arn("express", f"{machine}:{name}")
-        now = self._clock.now_ms()
+        now, seed = self._clock.now_ms(), self._seeds.seed()
         info = ExecutionInfo(
             id=ids.execution_id(arn),
             arn=arn,
@@ -158,12 +166,27 @@ class StateTests:
             started_at=now,
             region=context.region,
         )
-        return StateTest(state, given, info, now=now, entropy=Entropy(self._seeds.seed()))
+        return lambda heavy: StateTest(state, given, info, now=now, entropy=Entropy(seed), heavy=heavy)
 
-    async def _perform(self, test: StateTest, task: ScheduleTask, request: StateTestRequest) -> HttpTrace:
-        """Have the task done, and tell the state what came of it."""
+    async def _taken(
+        self, make: Callable[[Heavy | None], StateTest], steps: Sequence[Callable[[StateTest], None]]
+    ) -> StateTest:
+        """A test that has taken these steps; in a thread, from the beginning, where an expression needs much."""
+
+        def take(heavy: Heavy | None) -> StateTest:
+            test = make(heavy)
+            for step in steps:
+                step(test)
+            return test
+
+        try:
+            return take(None)
+        except OverBudgetError:
+            return await asyncio.to_thread(take, self._heavy)
+
+    async def _performed(self, test: StateTest, task: ScheduleTask, trace: HttpTrace) -> Callable[[StateTest], None]:
+        """Have the task done; the step by which the state is told what came of it."""
         info = test.info
-        trace = HttpTrace(reveal=request.reveal_secrets)
         asked = TaskRequest(
             execution=ExecutionId(info.id),
             execution_arn=info.arn,
@@ -186,14 +209,12 @@ class StateTests:
             async with asyncio.timeout(limit):
                 result = await self._performer.perform_once(asked)
         except TimeoutError:
-            test.time_out()
-            return trace
+            return StateTest.time_out
         except TargetUnavailableError as error:
             result = TaskFailed(task.task, ErrorName.TASK_FAILED, str(error))
         except StepwellError as error:
             result = TaskFailed(task.task, ErrorName.RUNTIME, str(error))
-        test.finish_task(result)
-        return trace
+        return lambda test: test.finish_task(result)
 
 
 # ------------------------------------------------------------------------------------------------------ what is tested

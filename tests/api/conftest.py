@@ -15,6 +15,7 @@ from botocore.config import Config
 
 from stepwell.api.app import ApiSettings, create_app
 from stepwell.api.front import Front
+from stepwell.engine.runtime.expressions import carry_out_apart
 from stepwell.engine.secretbox import SecretBox
 from stepwell.engine.service.context import ServiceSettings
 from stepwell.engine.service.services import Ports, Services, build_services
@@ -90,6 +91,7 @@ def build_stack() -> Stack:
         api_keys=MemoryApiKeys(database),
         runtime=runtime,
         performer=performer,
+        heavy=carry_out_apart,
         clock=clock,
         seeds=seeds,
         box=SecretBox(bytes(32)),

@@ -183,6 +183,29 @@ def test_a_wait_is_not_waited_for(sfn: Any, seconds: int, status: str) -> None:
     assert tested.get("error") == ("States.Timeout" if status == "FAILED" else None)
 
 
+def test_an_expression_that_needs_much_is_carried_out_apart(sfn: Any, stack: Stack) -> None:
+    stack.performer.answer = lambda request: succeeded(request, request.payload.value)
+    definition = {
+        "Type": "Task",
+        "QueryLanguage": "JSONata",
+        "Resource": FUNCTION,
+        "Arguments": "{% $sum($map([1..100000], function($n) { $n })) %}",
+        "Output": {"sum": "{% $states.result %}", "again": "{% $count([1..100000][$ % 2 = 0]) %}"},
+        "End": True,
+    }
+    tested = sfn.test_state(definition=json.dumps(definition), roleArn=ROLE)
+    assert json.loads(tested["output"]) == {"sum": 5_000_050_000, "again": 50_000}
+    assert len(stack.performer.asked) == 1
+    endless = {
+        "Type": "Pass",
+        "QueryLanguage": "JSONata",
+        "Output": "{% ($f := function() { $f() }; $f()) %}",
+        "End": True,
+    }
+    tested = sfn.test_state(definition=json.dumps(endless))
+    assert (tested["status"], tested["error"]) == ("FAILED", "States.QueryEvaluationError")
+
+
 async def test_rest_takes_and_gives_json(rest: httpx.AsyncClient) -> None:
     answer = await rest.post(
         "/v1/test-state",

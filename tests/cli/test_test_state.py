@@ -99,3 +99,9 @@ def test_what_is_wrong_is_said(invoke: Invoke, define: Define) -> None:
     assert (ran.exit_code, "exclude each other" in ran.stderr) == (2, True)
     ran = invoke("test-state", define(MACHINE), "-s", "Nobody", "--json")
     assert (ran.exit_code, json.loads(ran.stdout)["error"]["message"]) == (1, "State not found in definition")
+
+
+def test_yaml(invoke: Invoke, define: Define) -> None:
+    file = define("Type: Pass\nResult: {a: 1}\nEnd: true\n", "state.yaml")
+    ran = invoke("test-state", file, "--json")
+    assert json.loads(ran.stdout)["output"] == {"a": 1}
