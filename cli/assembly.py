@@ -24,7 +24,7 @@ from stepwell.engine.errors import ConfigurationError
 from stepwell.engine.machine.events import TaskFailed
 from stepwell.engine.ports import FunctionRecord, Target, TargetResult, TaskRequest
 from stepwell.engine.runtime.engine import Engine, EngineOptions
-from stepwell.engine.runtime.expressions import Expressions, carry_out_apart
+from stepwell.engine.runtime.expressions import Expressions
 from stepwell.engine.runtime.peers import Listener
 from stepwell.engine.runtime.requests import Requests
 from stepwell.engine.secretbox import SecretBox, load_box
@@ -172,7 +172,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
             api_keys=PostgresApiKeys(pool),
             runtime=requests,
             performer=requests,
-            heavy=carry_out_apart,
+            evaluate=expressions.carry_out,
             clock=clock,
             seeds=seeds,
             box=box,

@@ -166,6 +166,8 @@ def _source(text: str) -> str:
 
 async def _test_here(body: dict[str, Any], functions: tuple[str, ...], http_allow: str | None) -> Any:
     """Test it in this process; the answer is the one REST gives."""
+    from functools import partial
+
     import msgspec
 
     from stepwell.api.rest import bodies, views
@@ -178,7 +180,7 @@ async def _test_here(body: dict[str, Any], functions: tuple[str, ...], http_allo
 
     clock = SystemClock()
     performers = Performers(load_functions(functions), clock, http_allow)
-    tests = StateTests(_Here(performers), clock, SystemSeeds(), carry_out_apart)
+    tests = StateTests(_Here(performers), clock, SystemSeeds(), partial(asyncio.to_thread, carry_out_apart))
     try:
         request = request_of(bodies.read(bodies.decoder(bodies.TestStateBody), json.dumps(body).encode()))
         result = await tests.test(RequestContext(), request)

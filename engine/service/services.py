@@ -18,7 +18,6 @@ from stepwell.engine.ports import (
     Runtime,
     TaskPerformer,
 )
-from stepwell.engine.query.scope import Heavy
 from stepwell.engine.secretbox import SecretBox
 from stepwell.engine.service.activities import Activities
 from stepwell.engine.service.api_keys import ApiKeys
@@ -29,7 +28,7 @@ from stepwell.engine.service.executions import Executions
 from stepwell.engine.service.functions import Functions
 from stepwell.engine.service.map_runs import MapRuns
 from stepwell.engine.service.state_machines import StateMachines
-from stepwell.engine.service.state_tests import StateTests
+from stepwell.engine.service.state_tests import Evaluate, StateTests
 from stepwell.engine.service.tasks import Tasks
 
 
@@ -37,8 +36,7 @@ from stepwell.engine.service.tasks import Tasks
 class Ports:
     """What the composition root puts in.
 
-    `heavy` carries out expressions that need much, and may take its time. `ready` answers None when requests can be served,
-    else what is missing.
+    `evaluate` carries out expressions that need much. `ready` answers None when requests can be served, else what is missing.
     """
 
     machines: MachineStore
@@ -51,7 +49,7 @@ class Ports:
     api_keys: ApiKeyStore
     runtime: Runtime
     performer: TaskPerformer
-    heavy: Heavy
+    evaluate: Evaluate
     clock: Clock
     seeds: SeedSource
     box: SecretBox
@@ -92,7 +90,7 @@ def build_services(ports: Ports, settings: ServiceSettings | None = None) -> Ser
         executions=executions,
         map_runs=MapRuns(ports.map_runs, executions, ports.clock),
         tasks=Tasks(ports.runtime),
-        state_tests=StateTests(ports.performer, ports.clock, ports.seeds, ports.heavy),
+        state_tests=StateTests(ports.performer, ports.clock, ports.seeds, ports.evaluate),
         activities=Activities(ports.activities, ports.runtime, ports.clock),
         dead_letters=DeadLetters(ports.dead_letters, executions, ports.clock),
         functions=Functions(ports.functions, ports.clock),

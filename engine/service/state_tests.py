@@ -6,10 +6,10 @@ Rules and texts are those of the Step Functions API. Nothing is stored. It must 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from stepwell.engine import ids
 from stepwell.engine.asl.diagnostics import DefinitionError
@@ -26,7 +26,8 @@ from stepwell.engine.machine.events import TaskFailed
 from stepwell.engine.machine.single_state import UNNAMED, Given, Mocked, Outcome, StateTest, TooManyFailuresError
 from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.ports import HttpTrace, TaskPerformer, TaskRequest
-from stepwell.engine.query.jsonata import OverBudgetError
+from stepwell.engine.query.jsonata import Evaluation, Outcomes, OverBudgetError
+from stepwell.engine.query.jsonata import Outcome as Evaluated
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.service import checks, refusals
 from stepwell.engine.service.context import RequestContext
@@ -34,6 +35,9 @@ from stepwell.engine.service.mock_shapes import FieldValidation, MockShapeError,
 from stepwell.engine.service.mocked_context import mocked_context
 from stepwell.engine.service.refusals import ErrorCode, ServiceError
 from stepwell.engine.states_errors import ErrorName
+
+Evaluate: TypeAlias = Callable[[Evaluation], Awaitable[Evaluated]]
+"""Carries out an expression that needs more than it may use in this process."""
 
 DEFAULT_ROLE: Final = "arn:aws:iam::000000000000:role/stepwell"
 _THREAD_BYTES: Final = 65_536
@@ -113,11 +117,11 @@ class StateTestResult:
 class StateTests:
     """The use-case."""
 
-    def __init__(self, performer: TaskPerformer, clock: Clock, seeds: SeedSource, heavy: Heavy) -> None:
+    def __init__(self, performer: TaskPerformer, clock: Clock, seeds: SeedSource, evaluate: Evaluate) -> None:
         self._performer = performer
         self._clock = clock
         self._seeds = seeds
-        self._heavy = heavy
+        self._evaluate = evaluate
 
     async def test(self, context: RequestContext, request: StateTestRequest) -> StateTestResult:
         """Run one state once. Raises `ServiceError` for what cannot be tested."""
@@ -169,20 +173,19 @@ class StateTests:
         return lambda heavy: StateTest(state, given, info, now=now, entropy=Entropy(seed), heavy=heavy)
 
     async def _taken(
-        self, make: Callable[[Heavy | None], StateTest], steps: Sequence[Callable[[StateTest], None]]
+        self, make: Callable[[Heavy], StateTest], steps: Sequence[Callable[[StateTest], None]]
     ) -> StateTest:
-        """A test that has taken these steps; in a thread, from the beginning, where an expression needs much."""
-
-        def take(heavy: Heavy | None) -> StateTest:
-            test = make(heavy)
-            for step in steps:
-                step(test)
-            return test
-
-        try:
-            return take(None)
-        except OverBudgetError:
-            return await asyncio.to_thread(take, self._heavy)
+        """A test that has taken these steps. Where an expression needs much, it takes them again with its outcome."""
+        outcomes = Outcomes()
+        while True:
+            test = make(outcomes)
+            try:
+                for step in steps:
+                    step(test)
+            except OverBudgetError as error:
+                outcomes.add(error.evaluation, await self._evaluate(error.evaluation))
+            else:
+                return test
 
     async def _performed(self, test: StateTest, task: ScheduleTask, trace: HttpTrace) -> Callable[[StateTest], None]:
         """Have the task done; the step by which the state is told what came of it."""

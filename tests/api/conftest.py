@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import boto3
@@ -91,7 +93,7 @@ def build_stack() -> Stack:
         api_keys=MemoryApiKeys(database),
         runtime=runtime,
         performer=performer,
-        heavy=carry_out_apart,
+        evaluate=partial(asyncio.to_thread, carry_out_apart),
         clock=clock,
         seeds=seeds,
         box=SecretBox(bytes(32)),
