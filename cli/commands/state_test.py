@@ -166,21 +166,19 @@ def _source(text: str) -> str:
 
 async def _test_here(body: dict[str, Any], functions: tuple[str, ...], http_allow: str | None) -> Any:
     """Test it in this process; the answer is the one REST gives."""
-    from functools import partial
-
     import msgspec
 
     from stepwell.api.rest import bodies, views
     from stepwell.api.rest.state_tests import request_of
     from stepwell.cli.local import Performers, load_functions
     from stepwell.cli.system import SystemClock, SystemSeeds
-    from stepwell.engine.runtime.expressions import carry_out_apart
+    from stepwell.engine.runtime.expressions import carry_out_in_thread
     from stepwell.engine.service.context import RequestContext
     from stepwell.engine.service.state_tests import StateTests
 
     clock = SystemClock()
     performers = Performers(load_functions(functions), clock, http_allow)
-    tests = StateTests(_Here(performers), clock, SystemSeeds(), partial(asyncio.to_thread, carry_out_apart))
+    tests = StateTests(_Here(performers), clock, SystemSeeds(), carry_out_in_thread)
     try:
         request = request_of(bodies.read(bodies.decoder(bodies.TestStateBody), json.dumps(body).encode()))
         result = await tests.test(RequestContext(), request)

@@ -275,3 +275,8 @@ def carry_out_apart(evaluation: Evaluation) -> Outcome:
             raise ExpressionsUnavailableError(
                 f"No process to evaluate expressions could be started: {error}."
             ) from None
+
+
+async def carry_out_in_thread(evaluation: Evaluation) -> Outcome:
+    """As `carry_out_apart`, for callers with an event loop that have no `Expressions`."""
+    return await asyncio.to_thread(carry_out_apart, evaluation)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import boto3
@@ -17,7 +15,7 @@ from botocore.config import Config
 
 from stepwell.api.app import ApiSettings, create_app
 from stepwell.api.front import Front
-from stepwell.engine.runtime.expressions import carry_out_apart
+from stepwell.engine.runtime.expressions import carry_out_in_thread
 from stepwell.engine.secretbox import SecretBox
 from stepwell.engine.service.context import ServiceSettings
 from stepwell.engine.service.services import Ports, Services, build_services
@@ -93,7 +91,7 @@ def build_stack() -> Stack:
         api_keys=MemoryApiKeys(database),
         runtime=runtime,
         performer=performer,
-        evaluate=partial(asyncio.to_thread, carry_out_apart),
+        evaluate=carry_out_in_thread,
         clock=clock,
         seeds=seeds,
         box=SecretBox(bytes(32)),
