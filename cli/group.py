@@ -27,6 +27,8 @@ class Place(NamedTuple):
 SECTIONS: Final[dict[str, dict[str, Place]]] = {
     "On this machine, without a server": {
         "validate": Place("validate", "validate", "Check definitions; show what is wrong and where."),
+        "fmt": Place("fmt", "fmt", "Write definitions in their canonical form; --check, --diff."),
+        "graph": Place("graph", "graph", "Draw a definition: SVG, Mermaid or DOT."),
         "run": Place("run", "run", "Run a definition here, in memory; --fast skips its waits."),
         "test-state": Place("state_test", "test_state", "Run one state here; show its data flow."),
         "test": Place("test", "test", "Run the test cases of definitions, with mocks; coverage."),

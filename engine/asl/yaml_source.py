@@ -28,6 +28,7 @@ _TRUE: Final = frozenset({"true", "yes", "on", "y"})
 """What a boolean says; those of YAML 1.1 come here only from documents that declare `%YAML 1.1`."""
 _SHORT: Final[Mapping[str, str]] = {"Ref": "Ref", "Condition": "Condition"}
 """CloudFormation's short tags whose function is not named `Fn::...`."""
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _MERGE: Final = "<<"
 _CONTAINERS: Final = frozenset({f"{_TAG}map", f"{_TAG}seq", "!"})
 
@@ -124,6 +125,8 @@ class _Reader:
             if key.id != "scalar":
                 raise self._fault(key, "a name must be a string")
             name = str(key.value)
+            if _SURROGATE.search(name):
+                raise self._fault(key, "it has half of a surrogate pair, which is no character")
             if name == _MERGE and key.tag == f"{_TAG}merge":
                 for each in item.value if item.id == "sequence" else [item]:
                     if each.id != "mapping":
@@ -153,6 +156,8 @@ class _Reader:
 
     def _scalar(self, node: _Node) -> Json:
         text = str(node.value)
+        if not text.isascii() and _SURROGATE.search(text):
+            raise self._fault(node, "it has half of a surrogate pair, which is no character")
         tag = str(node.tag).removeprefix(_TAG)
         if tag in ("str", "timestamp", "merge", "value", "!"):
             return text

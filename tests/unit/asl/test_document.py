@@ -87,6 +87,7 @@ def test_names_are_strings_as_they_are_written() -> None:
         ("a: 1e999\n", "1:4 The YAML cannot be read: the number 1e999 is out of range"),
         ("a: !!python/object:os.system {}\n", "1:4"),
         ("a: !!binary aGk=\n", "1:4 The YAML cannot be read: a value of type binary has no form in JSON"),
+        ('a: "\\uD800"\n', "1:4 The YAML cannot be read: it has half of a surrogate pair"),
         ("ab\n\x00", "2:1 The YAML cannot be read: unacceptable character"),
         ("", "1:1 The YAML cannot be read: The document is empty"),
         (b"\xff", "1:1 Invalid UTF-8"),
