@@ -31,7 +31,7 @@ def html_report(suites: Sequence[SuiteResult], machines: Sequence[MachineCoverag
     verdict = "bad" if failed or broken else "good"
     head = (
         f'<header class="{verdict}"><h1>State machine tests</h1><p class="figures">'
-        f"<b>{count - failed}</b> passed<b>{failed}</b> failed"
+        f"{f'<b>{count - failed}</b> passed<b>{failed}</b> failed' if count or broken else ''}"
         f"<b>{share.percent:.0f} %</b> covered<b>{len(machines)}</b> {'machine' if len(machines) == 1 else 'machines'}"
         "</p></header>"
     )
@@ -58,7 +58,7 @@ def _summary(machines: Sequence[MachineCoverage], suites: Sequence[SuiteResult])
     for machine in sorted(machines, key=lambda one: one.name):
         own = [suite for suite in suites if suite.definition == machine.file]
         count, failed = sum(len(one.cases) for one in own), sum(len(one.failed) for one in own)
-        cases = f'<span class="bad">{failed} of {count} failed</span>' if failed else f"{count} passed"
+        cases = f'<span class="bad">{failed} of {count} failed</span>' if failed else f"{count} passed" if count else ""
         groups = "".join(f"<td>{escape(str(machine.share(group)))}</td>" for group in GROUPS)
         rows.append(
             f'<tr><td><a href="#{_anchor(machine)}">{escape(machine.name)}</a></td><td>{cases}</td>{groups}'
@@ -103,7 +103,8 @@ def _machine(machine: MachineCoverage, suites: Sequence[SuiteResult], text: byte
         yield (
             f"<h3>Not covered</h3><table><tr><th></th><th>what</th><th>leads to</th><th>where</th></tr>{rows}</table>"
         )
-    yield "<h3>Cases</h3>"
+    if any(suite.cases for suite in suites):
+        yield "<h3>Cases</h3>"
     for suite in suites:
         yield from (_case(case) for case in suite.cases)
     yield f"<details><summary>Definition</summary>{_listing(machine, text, source)}</details></section>"
