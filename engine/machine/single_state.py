@@ -6,10 +6,11 @@ came of that. Nothing leads on: the state's own outcome is all there is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final, cast
+from itertools import islice
+from typing import Final, TypeAlias, cast
 
 import msgspec
 
@@ -19,6 +20,7 @@ from stepwell.engine.asl.states import (
     JsonPathFlow,
     MapState,
     ParallelState,
+    ProcessorMode,
     State,
     StateMachine,
     SucceedState,
@@ -27,15 +29,18 @@ from stepwell.engine.asl.states import (
 from stepwell.engine.clock import Entropy
 from stepwell.engine.errors import JsonTextError, StepwellError
 from stepwell.engine.jsontypes import Document, Json
-from stepwell.engine.machine.commands import Finish, ScheduleTask, StartTimer, TimerKind
+from stepwell.engine.machine.commands import Finish, ScheduleTask, StartMapRun, StartTimer, TimerKind
 from stepwell.engine.machine.dataflow import effective_input, finish_state, integer, within_limit
-from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
+from stepwell.engine.machine.events import MapRunFinished, TaskFailed, TaskSucceeded
 from stepwell.engine.machine.failure import fail, fail_evaluation, guarded
 from stepwell.engine.machine.inspection import Arrow, Inspection, arrows_shown
+from stepwell.engine.machine.map_run import THRESHOLD_CAUSE, Maker, Progress, SourceItem, inline_items
+from stepwell.engine.machine.map_spec import MapRunSpec, ReaderSpec
 from stepwell.engine.machine.retry import first_match
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, Frame
-from stepwell.engine.machine.states.map_ import item_input, items_of, tolerance
+from stepwell.engine.machine.states.distributed_map import map_run_finished
+from stepwell.engine.machine.states.map_ import item_input, items_of, run_map, tolerance
 from stepwell.engine.machine.states.task import task_failed, task_succeeded, tasks_timed_out
 from stepwell.engine.machine.states.wait import waited
 from stepwell.engine.machine.transition import BODIES
@@ -45,7 +50,9 @@ from stepwell.engine.states_errors import ErrorName, StatesError
 UNNAMED: Final = "StateName"
 """The name AWS gives to a state that comes without one."""
 
-THRESHOLD_EXCEEDED: Final = "The specified tolerated failure threshold was exceeded"
+
+ReadItems: TypeAlias = Callable[[ReaderSpec], Iterable[SourceItem]]
+"""Reads the items an ItemReader names. Raises `StatesError`."""
 
 
 class TooManyFailuresError(StepwellError):
@@ -74,15 +81,15 @@ class Mocked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What a test starts from. `context` replaces the context object; `retries` were made before; the Map's `items` are what
-    its ItemReader would read, and `failed_iterations` of its iterations fail."""
+    """What a test starts from. `context` replaces the context object; `retries` were made before; `read` reads what a Map's
+    ItemReader would, and `failed_iterations` of its iterations fail."""
 
     input: Document
     variables: Mapping[str, Json] = field(default_factory=dict)
     context: Json = None
     has_context: bool = False
     retries: int = 0
-    items: Sequence[Json] | None = None
+    read: ReadItems | None = None
     failed_iterations: int | None = None
 
 
@@ -266,36 +273,68 @@ class StateTest:
 
     def _mocked_map(self, state: MapState, mock: Mocked) -> None:
         run, frame, outcome = self._run, self._frame, self._outcome
-        count = self._iterations(state)
-        outcome.max_concurrency = 0
-        if state.max_concurrency is not None:
-            outcome.max_concurrency = integer(run, frame, state.max_concurrency)
-        tolerated = tolerance(run, frame, state.tolerated_failure_count)
-        outcome.tolerated_count = None if tolerated is None else int(tolerated)
+        if state.item_processor.mode is ProcessorMode.DISTRIBUTED:
+            run_map(run, frame)
+            spec = next(one.spec for one in run.commands if isinstance(one, StartMapRun))
+            outcome.max_concurrency = spec.max_concurrency
+            outcome.tolerated_count, outcome.tolerated_percentage = spec.tolerated_count, spec.tolerated_percentage
+            self._judged(mock, self._children(state, spec))
+            return
+        limit = 0 if state.max_concurrency is None else integer(run, frame, state.max_concurrency)
+        frame.items = items_of(run, frame)
+        count = tolerance(run, frame, state.tolerated_failure_count)
+        outcome.max_concurrency, outcome.tolerated_count = limit, None if count is None else int(count)
         outcome.tolerated_percentage = tolerance(run, frame, state.tolerated_failure_percentage, 100)
+        if state.item_selector is not None:
+            self._note(Arrow.AFTER_ITEM_SELECTOR, [item_input(run, frame, at).text for at in range(len(frame.items))])
+        self._judged(mock, len(frame.items))
+
+    def _children(self, state: MapState, spec: MapRunSpec) -> int | None:
+        """Make the child executions of a Map Run; how many there are, where its items are known."""
+        if spec.reader is None:
+            items = list(inline_items(spec))
+        elif self._given.read is None:
+            return None
+        else:
+            items = list(islice(self._given.read(spec.reader), spec.reader.config.get("MaxItems") or None))
+            if "ItemsPointer" in spec.reader.config:
+                self._note(Arrow.AFTER_ITEMS_POINTER, [item.text for item in items])
+        if state.item_selector is not None:
+            selecting = self._maker(msgspec.structs.replace(spec, batch=None), state)
+            texts = [child.input for item in items for child in selecting.take(item)]
+            items = [SourceItem(text) for text in texts]
+            self._note(Arrow.AFTER_ITEM_SELECTOR, texts)
+        if spec.batch is None:
+            return len(items)
+        batching = self._maker(spec, replace(state, item_selector=None))
+        texts = [child.input for item in items for child in batching.take(item)]
+        texts += [child.input for child in batching.rest()]
+        self._note(Arrow.AFTER_ITEM_BATCHER, texts)
+        return len(texts)
+
+    def _maker(self, spec: MapRunSpec, state: MapState) -> Maker:
+        return Maker(spec, state, Progress(), self._run.entropy, self._run.now)
+
+    def _note(self, arrow: Arrow, texts: Sequence[bytes]) -> None:
+        assert self._run.inspection is not None
+        self._run.inspection[arrow] = Document.trusted(b"[" + b",".join(texts) + b"]")
+
+    def _judged(self, mock: Mocked, count: int | None) -> None:
+        """End a Map of so many iterations, some of which have failed."""
         failed = self._given.failed_iterations or 0
         if count is not None and failed > count:
             raise TooManyFailuresError
         if mock.result is not None and self._beyond_tolerance(failed, count):
-            mock = Mocked(None, ErrorName.EXCEED_TOLERATED_FAILURE_THRESHOLD, THRESHOLD_EXCEEDED)
-        self._mocked_join(mock)
-
-    def _iterations(self, state: MapState) -> int | None:
-        """Evaluate what each iteration gets; how many there are, where that is known."""
-        run, frame, given = self._run, self._frame, self._given
-        assert run.inspection is not None
-        if state.item_reader is None:
-            items = items_of(run, frame)
-            run.inspection[Arrow.AFTER_ITEMS_PATH] = Document.of(items)
-        elif given.items is None:
-            return None
+            mock = Mocked(None, ErrorName.EXCEED_TOLERATED_FAILURE_THRESHOLD, THRESHOLD_CAUSE)
+        open = self._frame.map_run
+        if open is None:
+            self._mocked_join(mock)
+        elif mock.result is not None:
+            event = MapRunFinished(open.number, open.redrives, msgspec.Raw(mock.result.text))
+            map_run_finished(self._run, self._frame, event)
         else:
-            items = given.items
-        frame.items = items
-        if state.item_selector is not None:
-            items = [item_input(run, frame, index).value for index in range(len(items))]
-            run.inspection[Arrow.AFTER_ITEM_SELECTOR] = Document.of(items)
-        return len(items)
+            event = MapRunFinished(open.number, open.redrives, error=mock.error, cause=mock.cause)
+            map_run_finished(self._run, self._frame, event)
 
     def _beyond_tolerance(self, failed: int, count: int | None) -> bool:
         outcome = self._outcome

@@ -23,7 +23,15 @@ from stepwell.engine.jsontypes import EMPTY_OBJECT, Document, Json
 from stepwell.engine.limits import TEST_STATE_SECONDS
 from stepwell.engine.machine.commands import ScheduleTask
 from stepwell.engine.machine.events import TaskFailed
-from stepwell.engine.machine.single_state import UNNAMED, Given, Mocked, Outcome, StateTest, TooManyFailuresError
+from stepwell.engine.machine.single_state import (
+    UNNAMED,
+    Given,
+    Mocked,
+    Outcome,
+    ReadItems,
+    StateTest,
+    TooManyFailuresError,
+)
 from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.ports import HttpTrace, TaskPerformer, TaskRequest
 from stepwell.engine.query.jsonata import Evaluation, Outcomes, OverBudgetError
@@ -33,6 +41,7 @@ from stepwell.engine.service import checks, refusals
 from stepwell.engine.service.context import RequestContext
 from stepwell.engine.service.mock_shapes import FieldValidation, MockShapeError, NoModelError, check_mock
 from stepwell.engine.service.mocked_context import mocked_context
+from stepwell.engine.service.reader_data import items_in
 from stepwell.engine.service.refusals import ErrorCode, ServiceError
 from stepwell.engine.states_errors import ErrorName
 
@@ -362,7 +371,7 @@ def _given_of(state: State, request: StateTestRequest) -> Given:
         context=None if request.context is None else mocked_context(request.context),
         has_context=request.context is not None,
         retries=request.retrier_retry_count or 0,
-        items=_items_of(state, request.map_item_reader_data),
+        read=_reading(state, request.map_item_reader_data),
         failed_iterations=request.map_iteration_failure_count,
     )
 
@@ -388,17 +397,13 @@ def _variables_of(text: str | None) -> Mapping[str, Json]:
     return value
 
 
-def _items_of(state: State, text: str | None) -> Sequence[Json] | None:
+def _reading(state: State, text: str | None) -> ReadItems | None:
     """What a Map's ItemReader would read."""
     if text is None:
         return None
-    pointer = "/stateConfiguration/mapItemReaderData"
     if not isinstance(state, MapState) or state.item_reader is None:
-        raise refusals.invalid("mapItemReaderData is for a Map state with an ItemReader", pointer=pointer)
-    try:
-        value = checks.document_of(text.encode()).value
-    except JsonTextError as error:
-        raise refusals.invalid(f"mapItemReaderData must be valid JSON: {error}", pointer=pointer) from None
-    if not isinstance(value, list):
-        raise refusals.invalid("mapItemReaderData must be a JSON array", pointer=pointer)
-    return value
+        raise refusals.invalid(
+            "mapItemReaderData is for a Map state with an ItemReader",
+            pointer="/stateConfiguration/mapItemReaderData",
+        )
+    return lambda reader: items_in(text, reader)

@@ -21,7 +21,7 @@ PASS = {"Type": "Pass", "End": True}
 INNER = {"StartAt": "I", "States": {"I": PASS}}
 MAP = {"Type": "Map", "ItemProcessor": INNER, "End": True}
 PARALLEL = {"Type": "Parallel", "Branches": [INNER, {"StartAt": "J", "States": {"J": PASS}}], "End": True}
-READING = {
+READING: dict[str, Any] = {
     **MAP,
     "ItemProcessor": {**INNER, "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}},
     "ItemReader": {"Resource": "arn:aws:states:::s3:getObject", "Parameters": {"Bucket": "b", "Key": "k"}},
@@ -96,12 +96,6 @@ def refusal(sfn: Any, definition: Any, **request: Any) -> tuple[str, str]:
             {**LIST, "stateConfiguration": {"mapItemReaderData": "[]"}},
             "ValidationException",
             "mapItemReaderData is for a Map state with an ItemReader",
-        ),
-        (
-            READING,
-            {**LIST, "stateConfiguration": {"mapItemReaderData": "nonsense"}},
-            "ValidationException",
-            "mapItemReaderData",
         ),
         (TASK, {**OK, "context": "["}, "ValidationException", "Invalid Context object provided: it must be valid JSON"),
         (TASK, {**OK, "context": "[]"}, "ValidationException", "Invalid Context object provided: it must be a JSON object"),
@@ -252,3 +246,62 @@ async def test_what_a_reader_reads_is_json_or_text_over_rest(rest: httpx.AsyncCl
         }
         told = (await rest.post("/v1/test-state", json=body)).json()
         assert told["inspectionData"]["afterItemSelector"] == [{"v": 1}, {"v": 2}], told
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "items"),
+    (
+        ({}, "[1, {}]", [1, {}]),
+        ({"InputType": "JSON", "ItemsPointer": "/a~1b/1"}, '{"a/b": [0, [5, 6]]}', [5, 6]),
+        ({"InputType": "JSON", "MaxItems": 2}, "[1, 2, 3]", [1, 2]),
+        ({"InputType": "JSONL"}, '{"a": 1}\n\n[2]\n', [{"a": 1}, [2]]),
+        (
+            {"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"},
+            'n,text\r\n1,"a, b"\r\n\r\n2\r\n3,c,more\r\n',
+            [{"n": "1", "text": "a, b"}, {"n": "2", "text": ""}, {"n": "3", "text": "c"}],
+        ),
+        (
+            {"InputType": "CSV", "CSVHeaderLocation": "GIVEN", "CSVHeaders": ["x", "y"], "CSVDelimiter": "PIPE"},
+            "1|2\n",
+            [{"x": "1", "y": "2"}],
+        ),
+    ),
+)
+def test_what_a_reader_finds(sfn: Any, config: dict[str, Any], data: str, items: list[Any]) -> None:
+    reader = (
+        {**READING["ItemReader"], "ReaderConfig": {"InputType": "JSON", **config}} if config else READING["ItemReader"]
+    )
+    state = {**READING, "ItemReader": reader, "ItemSelector": {"v.$": "$$.Map.Item.Value"}}
+    tested = sfn.test_state(
+        definition=json.dumps(state),
+        inspectionLevel="DEBUG",
+        mock={"result": "[]"},
+        stateConfiguration={"mapItemReaderData": data},
+    )
+    assert tested["status"] == "SUCCEEDED", tested
+    inspected = tested["inspectionData"]
+    assert json.loads(inspected["afterItemSelector"]) == [{"v": item} for item in items]
+    pointed = items if "ItemsPointer" in config else None
+    assert json.loads(inspected.get("afterItemsPointer", "null")) == pointed
+    assert "afterItemsPath" not in inspected
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "cause"),
+    (
+        ({}, "{}", "Attempting to map over non-iterable node."),
+        ({}, "nonsense", "The text is not valid JSON"),
+        ({"ItemsPointer": "/a/9"}, '{"a": []}', "There is nothing at the ItemsPointer /a/9"),
+        ({"InputType": "JSONL"}, "1\n{", "The text is not valid JSON"),
+        ({"InputType": "MANIFEST"}, "{}", "cannot be given as text"),
+    ),
+)
+def test_what_a_reader_cannot_read_fails_the_state(sfn: Any, config: dict[str, Any], data: str, cause: str) -> None:
+    reader = {**READING["ItemReader"], "ReaderConfig": {"InputType": "JSON", **config}}
+    tested = sfn.test_state(
+        definition=json.dumps({**READING, "ItemReader": reader}),
+        mock={"result": "[]"},
+        stateConfiguration={"mapItemReaderData": data},
+    )
+    assert (tested["status"], tested["error"]) == ("FAILED", "States.ItemReaderFailed")
+    assert cause in tested["cause"]

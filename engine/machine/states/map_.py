@@ -20,6 +20,7 @@ from stepwell.engine.machine.dataflow import (
     within_limit,
 )
 from stepwell.engine.machine.failure import iteration_details
+from stepwell.engine.machine.inspection import Arrow
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Join, Phase
 from stepwell.engine.machine.states.distributed_map import run_distributed_map
@@ -65,6 +66,8 @@ def items_of(run: Run, frame: Frame) -> Sequence[Json]:
         path = state.items_path.text if state.items_path is not None else "$"
         path = path.removeprefix("$") if path.startswith("$$") else path  # so AWS shows a path into the context object
         raise StatesError(ErrorName.RUNTIME, f'Reference path "{path}" must point to array.')
+    if run.inspection is not None:
+        run.inspection[Arrow.AFTER_ITEMS_PATH] = Document.of(value)
     return value
 
 

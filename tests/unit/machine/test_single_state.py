@@ -190,6 +190,49 @@ def test_a_map_fails_when_more_iterations_fail_than_it_tolerates(
         assert outcome.cause == "The specified tolerated failure threshold was exceeded"
 
 
+def distributed(**fields: Any) -> Definition:
+    processor = {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}, **inner("I", ITEM)}
+    return {"Type": "Map", "ItemProcessor": processor, **fields}
+
+
+def test_batches_are_made_of_selected_items() -> None:
+    state = distributed(
+        ItemsPath="$.items",
+        ItemSelector={"v.$": "$$.Map.Item.Value"},
+        ItemBatcher={"MaxItemsPerBatch": 2, "BatchInput": {"all.$": "$.all"}},
+        MaxConcurrencyPath="$.most",
+        ResultPath="$.r",
+    )
+    input: Definition = {"items": [1, 2, 3], "all": True, "most": 7}
+    outcome = outcome_of(state, input, result(["x", "y"]))
+    assert outcome.output is not None and outcome.output.value == {**input, "r": ["x", "y"]}
+    shown = values(outcome)
+    assert shown["afterItemsPath"] == [1, 2, 3]
+    assert shown["afterItemSelector"] == [{"v": 1}, {"v": 2}, {"v": 3}]
+    assert shown["afterItemBatcher"] == [
+        {"BatchInput": {"all": True}, "Items": [{"v": 1}, {"v": 2}]},
+        {"BatchInput": {"all": True}, "Items": [{"v": 3}]},
+    ]
+    assert outcome.max_concurrency == 7
+    prepared(state, input, failed_iterations=2).begin(result([]))
+    with pytest.raises(TooManyFailuresError):
+        prepared(state, input, failed_iterations=3).begin(result([]))
+
+
+def test_the_members_of_an_object_are_items_in_jsonata() -> None:
+    selector = {"k": "{% $states.context.Map.Item.Key %}", "v": "{% $states.context.Map.Item.Value %}"}
+    state = distributed(QueryLanguage="JSONata", Items="{% $states.input %}", ItemSelector=selector)
+    shown = values(outcome_of(state, {"a": 1, "b": 2}, result([])))
+    assert shown["afterItemSelector"] == [{"k": "a", "v": 1}, {"k": "b", "v": 2}]
+
+
+def test_the_error_of_a_distributed_map_is_retried_and_caught() -> None:
+    retried = outcome_of(distributed(Retry=RETRY), [1], error("Busy"))
+    assert (retried.status, retried.backoff_seconds) == (Ending.RETRIABLE, 3)
+    caught = outcome_of(distributed(Retry=RETRY, Catch=CATCH), {"items": 1}, error("Busy"))
+    assert (caught.status, caught.error) == (Ending.FAILED, "States.Runtime"), "there is no array to map over"
+
+
 def test_more_iterations_cannot_fail_than_there_are() -> None:
     test = prepared(map_(ITEM), {"items": [1]}, failed_iterations=2)
     with pytest.raises(TooManyFailuresError):

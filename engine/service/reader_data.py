@@ -1,0 +1,66 @@
+"""The text that an ItemReader is said to have found, as items: JSON, JSON Lines, or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from stepwell.engine.errors import JsonTextError
+from stepwell.engine.jsontypes import Json, read, write
+from stepwell.engine.machine.map_run import SourceItem
+from stepwell.engine.machine.map_spec import ReaderSpec
+from stepwell.engine.states_errors import ErrorName, StatesError
+
+_DELIMITERS: Final = {"COMMA": ",", "PIPE": "|", "SEMICOLON": ";", "SPACE": " ", "TAB": "\t"}
+
+
+def items_in(text: str, reader: ReaderSpec) -> Iterator[SourceItem]:
+    """The items that a reader finds in a text. Raises `StatesError` States.ItemReaderFailed."""
+    kind = reader.config.get("InputType", "JSON")
+    try:
+        if kind == "JSONL":
+            yield from (SourceItem(write(read(line))) for line in text.splitlines() if line.strip())
+        elif kind == "CSV":
+            yield from _rows(text, reader.config)
+        elif kind == "JSON" or reader.action == "listObjectsV2":
+            yield from (SourceItem(write(item)) for item in _array(read(text), reader.config.get("ItemsPointer")))
+        else:
+            raise _failed(f"Items of the InputType {kind} cannot be given as text")
+    except JsonTextError as error:
+        raise _failed(str(error)) from None
+
+
+def _array(value: Json, pointer: Json) -> list[Json]:
+    """The array at a JSON Pointer (RFC 6901)."""
+    for token in str(pointer).split("/")[1:] if pointer else ():
+        name = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping) and name in value:
+            value = value[name]
+        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            raise _failed(f"There is nothing at the ItemsPointer {pointer}")
+    if not isinstance(value, list):
+        raise _failed("Attempting to map over non-iterable node.")
+    return value
+
+
+def _rows(text: str, config: Mapping[str, Json]) -> Iterator[SourceItem]:
+    """A JSON object of strings for each row: a missing value is empty, one beyond the headers is left out."""
+    delimiter = _DELIMITERS.get(str(config.get("CSVDelimiter", "COMMA")), ",")
+    rows = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), delimiter=delimiter)
+    given = config.get("CSVHeaders")
+    try:
+        names = [str(one) for one in given] if isinstance(given, list) else next(rows, [])
+        for values in rows:
+            if values:
+                padded = [*values, *[""] * (len(names) - len(values))]
+                yield SourceItem(write(dict(zip(names, padded, strict=False))))
+    except csv.Error as error:
+        raise _failed(f"A row cannot be read as CSV: {error}") from None
+
+
+def _failed(why: str) -> StatesError:
+    return StatesError(ErrorName.ITEM_READER_FAILED, why)
