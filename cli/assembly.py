@@ -39,6 +39,7 @@ from stepwell.engine.store.connections import PostgresConnections
 from stepwell.engine.store.database_clock import DatabaseClock
 from stepwell.engine.store.dead_letters import PostgresDeadLetters
 from stepwell.engine.store.executions import PostgresExecutions
+from stepwell.engine.store.express import PostgresExpress
 from stepwell.engine.store.functions import PostgresFunctions
 from stepwell.engine.store.machines import PostgresMachines
 from stepwell.engine.store.map_runs import PostgresMapRuns, PostgresMapRunStore
@@ -116,6 +117,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
         life.push_async_callback(clock.close)
         store = PostgresRuntimeStore(driver_url(url), pool, clock, notify=settings.notify)
         life.push_async_callback(store.close)
+        express = PostgresExpress(pool, clock)
         machines = PostgresMachines(pool, (settings.region, settings.account))
         box = secret_box(settings)
         targets, function_target = await _targets(life, settings, pool, box, clock, performs=owns_shards)
@@ -128,6 +130,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
         life.push_async_callback(expressions.close)
         engine = Engine(
             store=store,
+            express=express,
             machines=machines,
             targets=targets,
             clock=clock,
@@ -139,6 +142,9 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
                 address=address,
                 lease_ttl_ms=int(settings.lease_seconds * 1000),
                 owns_shards=owns_shards,
+                express_bytes=settings.express_bytes,
+                express_drain_seconds=settings.express_drain_seconds,
+                express_keep=settings.express_retention_hours > 0,
             ),
             listen=store.listen if settings.notify else None,
             map_store=PostgresMapRunStore(store, pool, clock),
@@ -165,6 +171,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
             machines=machines,
             executions=PostgresExecutions(pool),
             map_runs=PostgresMapRuns(pool, clock),
+            express=express,
             dead_letters=PostgresDeadLetters(pool),
             activities=PostgresActivities(pool),
             functions=HeardFunctions(pool, function_target.forget),
@@ -257,7 +264,7 @@ async def _start_helpers(life: AsyncExitStack, settings: Settings, requests: Req
         results = ResultsConsumer(settings.broker_url, requests.report_outcome)
         await results.start()
         life.push_async_callback(results.close)
-    upkeep = Upkeep(url, clock, settings.retention_days)
+    upkeep = Upkeep(url, clock, settings.retention_days, settings.express_retention_hours)
     upkeep.start()
     life.push_async_callback(upkeep.close)
 

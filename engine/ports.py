@@ -289,6 +289,58 @@ class ExpressView:
     output: Document | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpressStart:
+    """What is needed to run an Express execution. `started_at` is that of its first run; `attempt` is as in `ExpressView`."""
+
+    id: ExecutionId
+    arn: str
+    name: str
+    machine_key: int
+    revision: int
+    machine_arn: str
+    machine_name: str
+    role_arn: str
+    input: Document
+    started_at: int
+    attempt: int = 0
+    trace_header: str | None = None
+    version_arn: str | None = None
+    alias_arn: str | None = None
+
+
+class ExpressReader(Protocol):
+    """Reading asynchronous Express executions: those that run, and those that have ended and are kept."""
+
+    async def describe(self, id: ExecutionId) -> ExpressView | None:
+        """The execution, with its data."""
+
+    async def list(self, where: ExecutionFilter, limit: int, after: str | None) -> Page[ExpressView]:
+        """Newest first, without data."""
+
+
+class ExpressStore(ExpressReader, Protocol):
+    """What is kept of asynchronous Express executions. All raise `StoreUnavailableError`, as those of `RuntimeStore` do."""
+
+    async def begin(self, node: UUID | None, starts: Sequence[ExpressStart]) -> set[ExecutionId]:
+        """Write executions that begin, to be run by this node (None: by whoever takes them). Returns those that were not there."""
+
+    async def end(self, ends: Sequence[ExpressView], *, keep: bool = True) -> set[ExecutionId]:
+        """Write how executions ended, or without `keep` delete them. Returns those whose newest run this was."""
+
+    async def discard(self, ids: Sequence[ExecutionId]) -> None:
+        """Delete executions that run for the first time and have not ended."""
+
+    async def take(self, node: UUID, limit: int, forgotten_before: int) -> Sequence[ExpressStart]:
+        """Take executions that no live node runs, and those taken before that moment; each counts one run more."""
+
+    async def still(self, node: UUID, ids: Sequence[ExecutionId]) -> dict[ExecutionId, int]:
+        """Which of these executions this node still runs, and in which attempt."""
+
+    async def expire(self, before: int, limit: int) -> int:
+        """Delete up to so many executions that ended before that moment; how many."""
+
+
 class CommandOutcome(StrEnum):
     """What came of a stop, redrive, discard or other command, decided by one compare-and-set on the execution's row."""
 
@@ -333,6 +385,12 @@ class Runtime(Protocol):
 
     async def start(self, request: StartRequest) -> StartAnswer:
         """Start an execution; answered when it is durable."""
+
+    async def start_express(self, request: StartRequest) -> StartAnswer:
+        """Start an Express execution; answered when that is durable. It may be run more than once."""
+
+    async def wait_express(self, id: ExecutionId, timeout_ms: int) -> ExpressView | None:
+        """Wait until an asynchronous Express execution has ended, so long at most; as it stands then. None: there is none."""
 
     async def run_express(self, request: StartRequest) -> ExpressView:
         """Run an Express execution and answer when it has ended: at most once. Raises `StoreUnavailableError` also when the

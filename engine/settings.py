@@ -58,10 +58,10 @@ def _number(least: int, most: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def _seconds(least: float) -> Callable[[str], float]:
+def _seconds(least: float, unit: str = "seconds") -> Callable[[str], float]:
     def parse(value: str) -> float:
         if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value) or float(value) < least:
-            raise _Unusable(f"must be a number of seconds, at least {least:g}")
+            raise _Unusable(f"must be a number of {unit}, at least {least:g}")
         return float(value)
 
     return parse
@@ -254,6 +254,18 @@ class Settings:
     retention_days: int = _setting(
         "STEPWELL_RETENTION_DAYS", _number(1, 36_500), 90, "How long ended executions and their history are kept."
     )
+    express_bytes: int = _setting(
+        "STEPWELL_EXPRESS_BYTES", _number(1_000_000, 1_000_000_000_000), 268_435_456,
+        "How much data the Express executions on one engine may hold in memory; beyond it, starts are refused for a while.",
+    )  # fmt: skip
+    express_retention_hours: float = _setting(
+        "STEPWELL_EXPRESS_RETENTION_HOURS", _seconds(0, "hours"), 24.0,
+        "How many hours the results of asynchronous Express executions are kept; 0 keeps none.",
+    )  # fmt: skip
+    express_drain_seconds: float = _setting(
+        "STEPWELL_EXPRESS_DRAIN_SECONDS", _seconds(0), 5.0,
+        "How long an engine that is stopped waits for its Express executions to end.",
+    )  # fmt: skip
     pool_size: int = _setting("STEPWELL_POOL_SIZE", _number(2, 1000), 16, "Database connections of a process.")
     log_format: str = _setting("STEPWELL_LOG_FORMAT", _one_of("text", "json"), "text", "How log lines are written.")
     log_level: str = _setting(

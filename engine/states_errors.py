@@ -31,6 +31,7 @@ class ErrorName(StrEnum):
     TASK_FAILED = "States.TaskFailed"
     TIMEOUT = "States.Timeout"
     WORKER_LOST = "Stepwell.WorkerLost"
+    ENGINE_LOST = "Stepwell.EngineLost"
     EGRESS_DENIED = "Stepwell.EgressDenied"
     CONNECTION_NOT_FOUND = "Events.ConnectionResource.NotFound"
     CONNECTION_INVALID = "Events.ConnectionResource.InvalidConnectionState"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request as HttpRequest
@@ -38,10 +38,14 @@ def routes(services: Services) -> APIRouter:
         name_prefix: Annotated[
             str | None, Query(alias="namePrefix", max_length=80, description="How the name begins.")
         ] = None,
+        type: Annotated[
+            Literal["STANDARD", "EXPRESS"] | None,
+            Query(description="That of the state machine if absent, STANDARD without one."),
+        ] = None,
         limit: Limit = limits.DEFAULT_PAGE_SIZE,
         after: PageToken = None,
     ) -> Response:
-        """Executions, newest first, without input and output."""
+        """Executions, newest first, without input and output. Of Express executions those that were started asynchronously."""
         arn = None
         if state_machine is not None:
             arn = await services.state_machines.arn_named(admitted(request).context, state_machine)
@@ -52,6 +56,9 @@ def routes(services: Services) -> APIRouter:
             time_of(started_before, "startedBefore"),
             name_prefix,
         )
+        if type == "EXPRESS" or (type is None and arn is not None and await services.state_machines.is_express(arn)):
+            express = await executions.list_express(where, max_results=limit, token=after)
+            return page([views.express(view) for view in express.items], express.next)
         found = await executions.list(where, max_results=limit, token=after)
         return page([views.execution(view) for view in found.items], found.next)
 

@@ -15,7 +15,7 @@ from stepwell.api.rest import bodies, views
 from stepwell.api.rest.references import execution_of
 from stepwell.engine import limits
 from stepwell.engine.messages import Claim, Outcome, WorkerReport
-from stepwell.engine.ports import TaskAnswer
+from stepwell.engine.ports import ExpressView, TaskAnswer
 from stepwell.engine.service import refusals
 from stepwell.engine.service.services import Services
 from stepwell.engine.telemetry import current_traceparent, parse_traceparent
@@ -90,7 +90,10 @@ async def start_execution(services: Services, request: Request, machine: str) ->
     )
     answer = started.answer
     location = f"/v1/executions/{answer.id.hex()}"
-    if wait is not None:
+    if started.express and wait:
+        ran = await request.while_connected(services.executions.wait_express(answer.id, answer.arn, wait))
+        return reply(views.express(ran), 202 if ran.stopped_at is None else 200, location=location)
+    if wait is not None and not started.express:
         ended, view = await request.while_connected(services.executions.wait(answer.id, answer.arn, wait))
         shown = views.execution(view, services.executions.redrivability(view))
         return reply(shown, 200 if ended else 202, location=location)
@@ -104,10 +107,10 @@ async def start_execution(services: Services, request: Request, machine: str) ->
 async def describe_execution(services: Services, request: Request, reference: str) -> Reply:
     id = execution_of(request.context, reference)
     wait = wait_of(request)
-    if wait:
-        _, view = await request.while_connected(services.executions.wait(id, reference, wait))
-    else:
-        view = await services.executions.by_id(id, reference)
+    finding = services.executions.find(id, reference, wait_ms=wait or 0)
+    view = await (request.while_connected(finding) if wait else finding)
+    if isinstance(view, ExpressView):
+        return reply(views.express(view))
     return reply(views.execution(view, services.executions.redrivability(view)))
 
 

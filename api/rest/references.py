@@ -17,7 +17,9 @@ def execution_of(context: RequestContext, reference: str) -> ExecutionId:
     if _KEY.fullmatch(reference):
         return ExecutionId(bytes.fromhex(reference))
     if reference.startswith("arn:"):
-        checks.arn_of(reference, checks.EXECUTION)
+        arn = checks.any_arn(reference)
+        if arn.kind != checks.EXPRESS:
+            checks.arn_of(reference, checks.EXECUTION)
         return execution_id(reference)
     if ":" in reference:
         return execution_id(context.arn(checks.EXECUTION, reference))

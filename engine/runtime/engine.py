@@ -29,6 +29,7 @@ from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
 from stepwell.engine.map_ports import ItemSource, MapRunStore, NewChild, StoredMapRun
 from stepwell.engine.ports import (
     ExecutionView,
+    ExpressStore,
     MachineStore,
     RuntimeStore,
 )
@@ -36,6 +37,7 @@ from stepwell.engine.runtime.commit import Committer
 from stepwell.engine.runtime.dispatch import MAX_DELIVERIES, Dispatcher, Targets, undeliverable
 from stepwell.engine.runtime.executor import Effects, Evaluate, Executor
 from stepwell.engine.runtime.express import Express
+from stepwell.engine.runtime.express_log import ExpressLog
 from stepwell.engine.runtime.hot import Hot, Work
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.runtime.leases import Leases
@@ -68,6 +70,7 @@ class EngineOptions:
     poll_most: float = 1.0
     express_bytes: int = 256 * 1024 * 1024
     express_drain_seconds: float = 5.0
+    express_keep: bool = True
 
 
 Listen = Callable[[asyncio.Event], Awaitable[None]]
@@ -80,6 +83,7 @@ class Engine(Effects):
         self,
         *,
         store: RuntimeStore,
+        express: ExpressStore,
         machines: MachineStore,
         targets: Targets,
         clock: Clock,
@@ -93,6 +97,7 @@ class Engine(Effects):
     ) -> None:
         self.metrics = metrics = metrics or NoMetrics()
         self._store = store
+        self.express_store = express
         self.identity = Identity(store, options.node, seeds)
         self._machines = machines
         self._clock = clock
@@ -118,10 +123,14 @@ class Engine(Effects):
             targets=targets, clock=clock, seeds=seeds, region=options.region, node=node_tag(options.address),
             most_bytes=options.express_bytes, may_act=self._may_act, metrics=metrics,
         )  # fmt: skip
+        self.express_log = ExpressLog(
+            store=express, identity=self.identity, express=self.express, machines=self.machine, clock=clock,
+            may_act=self._may_act, keep=options.express_keep, metrics=metrics,
+        )  # fmt: skip
         self.timers = Timers(store, clock, lambda: self.executor.owned, self._fire, metrics)
         self.leases = Leases(
             store, self.identity, clock, address=options.address, ttl_ms=options.lease_ttl_ms,
-            taken=self._taken, lost=self._lost, metrics=metrics,
+            taken=self._taken, lost=self._lost, lapsed=self.express_log.lapsed, metrics=metrics,
         )  # fmt: skip
         self.map_runs = (
             MapRuns(map_store, self, self.identity, clock, seeds, items or NoStorage())
@@ -138,6 +147,7 @@ class Engine(Effects):
         if not self._options.owns_shards:
             return
         await self.leases.start()
+        self.express_log.start()
         self.timers.start()
         self._background = [
             asyncio.create_task(self._poll_inbox(), name="inbox"),
@@ -150,6 +160,7 @@ class Engine(Effects):
     async def close(self) -> None:
         """Stop taking work, finish what is being committed, give the shards back."""
         await self.express.drain(self._options.express_drain_seconds)
+        await self.express_log.close(self._options.express_drain_seconds)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

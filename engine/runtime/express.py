@@ -44,7 +44,7 @@ from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, Workflow, forget_delta
 from stepwell.engine.machine.transition import Step, transition
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome
-from stepwell.engine.ports import ExpressView, TaskAnswer, TaskRequest
+from stepwell.engine.ports import ExpressStart, ExpressView, TaskAnswer, TaskRequest
 from stepwell.engine.runtime.dispatch import Targets, carry_out
 from stepwell.engine.states_errors import ErrorName
 from stepwell.engine.telemetry import EXPRESS_BYTES, EXPRESS_ENDED, EXPRESS_RUNNING, TASK_OUTCOMES, TASKS_SENT, Counts
@@ -90,26 +90,6 @@ class Run:
     """Bytes of data that went through it since `held` was reckoned."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpressStart:
-    """What is needed to run an execution. `started_at` is that of its first run."""
-
-    id: ExecutionId
-    arn: str
-    name: str
-    machine_key: int
-    revision: int
-    machine_arn: str
-    machine_name: str
-    role_arn: str
-    input: Document
-    started_at: int
-    attempt: int = 0
-    trace_header: str | None = None
-    version_arn: str | None = None
-    alias_arn: str | None = None
-
-
 class Express:
     """The Express executions of this node. All methods run on the event loop's thread."""
 
@@ -137,6 +117,10 @@ class Express:
         self._closing = False
         self.held = 0
         """Bytes that the executions here hold, about."""
+        self.kept = 0
+        """Bytes of executions that are not running yet, or no longer, and wait to be written."""
+        self.doubtful = False
+        """There was a time without a lease: asynchronous executions stand still until it is known which are still this node's."""
 
     # -- coming and going ------------------------------------------------------------------------------------------
 
@@ -147,7 +131,7 @@ class Express:
 
     def full(self, more: int = 0) -> bool:
         """Whether there is no room for an execution with so many bytes of input."""
-        return self._closing or self.held + more + RUN_BYTES > self._most_bytes
+        return self._closing or self.held + self.kept + more + RUN_BYTES > self._most_bytes
 
     def admit(self, input: Document) -> None:
         """Raises `StoreUnavailableError` when there is no room here now."""
@@ -198,10 +182,18 @@ class Express:
                 run.ended.set_exception(StoreUnavailableError("The node that ran the execution was shut down."))
                 run.ended.exception()  # nobody may be waiting for it
 
-    def resume(self) -> None:
-        """Go on with what had to stand still while this node had no lease."""
-        for run in list(self._runs.values()):
-            self._schedule(run)
+    def asynchronous(self) -> list[Run]:
+        """The executions here that may be run by another node."""
+        return [run for run in self._runs.values() if run.attempt]
+
+    def resume(self, still: dict[ExecutionId, int]) -> None:
+        """Go on with what had to stand still while this node had no lease: what is `still` its, by attempt. The rest is dropped."""
+        self.doubtful = False
+        for run in self.asynchronous():
+            if still.get(run.id) == run.attempt:
+                self._schedule(run)
+            else:
+                self.drop(run)
 
     # -- advancing -------------------------------------------------------------------------------------------------
 
@@ -225,8 +217,8 @@ class Express:
         """Apply what has happened, up to the end of a slice."""
         more = False
         while run.works and not more:
-            if run.attempt and not self._may_act():
-                return  # another node may be running it: see `resume`
+            if run.attempt and (self.doubtful or not self._may_act()):
+                return  # another node may be running it by now: see `resume`
             event = run.works.popleft()
             now = run.last_now = max(self._clock.now_ms(), run.last_now)
             try:

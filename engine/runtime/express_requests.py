@@ -12,14 +12,14 @@ from typing import Final
 from stepwell.engine import ids
 from stepwell.engine.clock import Clock, Entropy, SeedSource
 from stepwell.engine.errors import StoreUnavailableError
+from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.limits import MAX_EXPRESS_SECONDS
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome
-from stepwell.engine.ports import ExpressView, StartRequest, TaskAnswer
+from stepwell.engine.ports import ExpressStart, ExpressView, StartAnswer, StartOutcome, StartRequest, TaskAnswer
 from stepwell.engine.runtime.directory import Directory
 from stepwell.engine.runtime.engine import Engine
-from stepwell.engine.runtime.express import ExpressStart
 from stepwell.engine.runtime.peer_messages import Answer, Ask, AskClaim, AskExpress, AskReport
 from stepwell.engine.runtime.peers import Peer, PeerLostError, PeerUnavailableError
 from stepwell.engine.telemetry import EXPRESS_REFUSED, EXPRESS_STARTED
@@ -27,6 +27,7 @@ from stepwell.engine.telemetry import EXPRESS_REFUSED, EXPRESS_STARTED
 ASK_SECONDS: Final = 10.0
 FULL: Final = "FULL"
 """What a node answers that has no room for an execution."""
+POLL_SECONDS: Final = 0.05
 LOST: Final = "The node that ran the execution was lost. How far it came is not known, and it is not run again: ask again to start another."
 
 
@@ -35,16 +36,68 @@ class ExpressRequests:
 
     def __init__(self, engine: Engine, directory: Directory, clock: Clock, seeds: SeedSource) -> None:
         self._engine = engine
+        self._store = engine.express_store
         self._directory = directory
         self._clock = clock
         self._seeds = seeds
+
+    async def start(self, request: StartRequest) -> StartAnswer:
+        """See `ports.Runtime.start_express`."""
+        ask = self._ask(request, wait=False)
+        if self._engine.performs:
+            started_at = await self._start_here(ask, request.input)
+        else:
+            try:
+                started_at = (await self._hand_over(ask, ASK_SECONDS)).at
+            except PeerUnavailableError:  # nobody was asked, or nobody knows: the id is the same, so it is started once
+                started_at = self._clock.now_ms()
+                await self._store.begin(None, [_start_of(ask, request.input, started_at)])
+        return StartAnswer(
+            outcome=StartOutcome.STARTED,
+            id=ids.execution_id(ask.arn),
+            arn=ask.arn,
+            name=ask.name,
+            started_at=started_at,
+        )
+
+    async def _start_here(self, ask: AskExpress, input: Document) -> int:
+        """When it was started, once that is durable."""
+        self._admit(input)
+        if not self._engine.leases.valid:
+            raise StoreUnavailableError("This node has no lease on the database at the moment; ask again.")
+        machine = await self._engine.machine(ask.machine_key, ask.revision)
+        start = _start_of(ask, input, self._clock.now_ms(), attempt=1)
+        if await self._engine.express_log.begin(start, machine):
+            self._engine.metrics.count(EXPRESS_STARTED, "async")
+        return start.started_at
+
+    async def wait(self, id: ExecutionId, timeout_ms: int) -> ExpressView | None:
+        """See `ports.Runtime.wait_express`."""
+        deadline = self._clock.monotonic() + timeout_ms / 1000
+        pause = POLL_SECONDS
+        while True:
+            run = self._engine.express.known(id)
+            left = deadline - self._clock.monotonic()
+            if run is not None and left > 0:
+                await asyncio.wait([run.ended], timeout=left)  # how it ended is told by the store: there it is durable
+            view = await self._store.describe(id)
+            left = deadline - self._clock.monotonic()
+            if view is None or view.stopped_at is not None or left <= 0:
+                return view
+            await asyncio.sleep(min(left, pause))
+            pause = min(pause * 1.5, 1.0)
 
     async def run(self, request: StartRequest) -> ExpressView:
         """See `ports.Runtime.run_express`."""
         ask = self._ask(request, wait=True)
         if self._engine.performs:
             return await self._run_here(ask, request.input)
-        answer = await self._hand_over(ask, MAX_EXPRESS_SECONDS + ASK_SECONDS)
+        try:
+            answer = await self._hand_over(ask, MAX_EXPRESS_SECONDS + ASK_SECONDS)
+        except PeerLostError:
+            raise StoreUnavailableError(LOST) from None
+        except PeerUnavailableError as error:
+            raise StoreUnavailableError(str(error)) from None
         machine = request.machine
         return ExpressView(
             id=ids.execution_id(ask.arn), arn=ask.arn, name=ask.name, machine_arn=machine.arn,
@@ -60,6 +113,9 @@ class ExpressRequests:
             self._engine.express.admit(Document.trusted(ask.input))
         except StoreUnavailableError as error:
             return Answer(number, FULL, reason=str(error))
+        if not ask.wait:
+            started_at = await self._start_here(ask, Document.trusted(ask.input))
+            return Answer(number, Status.RUNNING, started_at, None, ask.name, ask.arn)
         view = await self._run_here(ask, Document.trusted(ask.input))
         output = None if view.output is None else view.output.text
         return Answer(
@@ -78,30 +134,38 @@ class ExpressRequests:
 
     async def _run_here(self, ask: AskExpress, input: Document) -> ExpressView:
         express = self._engine.express
-        try:
-            express.admit(input)
-        except StoreUnavailableError:
-            self._engine.metrics.count(EXPRESS_REFUSED)
-            raise
+        self._admit(input)
         machine = await self._engine.machine(ask.machine_key, ask.revision)
         self._engine.metrics.count(EXPRESS_STARTED, "sync")
         run = express.run(_start_of(ask, input, self._clock.now_ms()), machine)
         return await asyncio.shield(run.ended)
 
+    def _admit(self, input: Document) -> None:
+        try:
+            self._engine.express.admit(input)
+        except StoreUnavailableError:
+            self._engine.metrics.count(EXPRESS_REFUSED)
+            raise
+
     async def _hand_over(self, ask: AskExpress, seconds: float) -> Answer:
-        """Have one of the engine nodes do it. Once one may have begun, no other is asked."""
-        reason = "No engine node can be reached; ask again."
+        """Have one of the engine nodes do it. Once one may have begun, no other is asked: `PeerLostError`.
+
+        Raises `PeerUnavailableError` if none was asked, `StoreUnavailableError` if none has room.
+        """
+        reason: str | None = None
         for peer in await self._directory.all():
             try:
                 answer = await peer.ask(ask, seconds)
             except PeerLostError:
-                raise StoreUnavailableError(LOST) from None
+                raise
             except PeerUnavailableError:
                 continue
             if answer.outcome != FULL:
                 return answer
-            reason = answer.reason or reason
-        raise StoreUnavailableError(reason)
+            reason = answer.reason
+        if reason is not None:
+            raise StoreUnavailableError(reason)
+        raise PeerUnavailableError("No engine node can be reached; ask again.")
 
     # -- workers ---------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class Leases:
         ttl_ms: int,
         taken: Taken,
         lost: Lost,
+        lapsed: Callable[[], None],
         metrics: Counts,
     ) -> None:
         self._metrics = metrics
@@ -49,6 +50,7 @@ class Leases:
         self._ttl_ms = ttl_ms
         self._taken = taken
         self._lost = lost
+        self._lapsed = lapsed
         self._valid_until = 0.0
         self._task: asyncio.Task[None] | None = None
         self.owned: set[int] = set()
@@ -102,6 +104,7 @@ class Leases:
             sent = self._clock.monotonic()
             await self._store.register_node(self._identity.node, self._address, self._ttl_ms)
             self._renewed(sent)
+            self._lapsed()
 
     async def _round(self) -> None:
         async with self._identity.lock:
@@ -113,6 +116,8 @@ class Leases:
         self.nodes = await self._store.renew_node(node, self._ttl_ms)
         was_valid = self.valid  # until this very moment: whatever was left undone meanwhile is done anew below
         self._renewed(sent)
+        if not was_valid:
+            self._lapsed()
         owned = set(await self._store.owned_shards(node))
         if not was_valid or self.owned - owned:
             self._lose(set(self.owned) if not was_valid else self.owned - owned)

@@ -229,6 +229,14 @@ class Requests:
         history.add(chunks.decode(stored.first_chunk or stored.chunks[0]))
         return history.payload(1).text
 
+    async def start_express(self, request: StartRequest) -> StartAnswer:
+        """See `ports.Runtime.start_express`."""
+        return await self._express.start(request)
+
+    async def wait_express(self, id: ExecutionId, timeout_ms: int) -> ExpressView | None:
+        """See `ports.Runtime.wait_express`."""
+        return await self._express.wait(id, timeout_ms)
+
     async def run_express(self, request: StartRequest) -> ExpressView:
         """See `ports.Runtime.run_express`."""
         return await self._express.run(request)

@@ -17,6 +17,7 @@ _CLIENT_TOKEN = re.compile(r"[!-~]{1,64}")
 
 MACHINE = "stateMachine"
 EXECUTION = "execution"
+EXPRESS = "express"
 ACTIVITY = "activity"
 
 

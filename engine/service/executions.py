@@ -21,6 +21,7 @@ from stepwell.engine.ports import (
     ExecutionFilter,
     ExecutionReader,
     ExecutionView,
+    ExpressReader,
     ExpressView,
     MachineRecord,
     Page,
@@ -45,6 +46,7 @@ class Started:
 
     answer: StartAnswer
     created: bool
+    express: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,12 @@ class HistoryPage:
 class Executions:
     """The use-cases of executions."""
 
-    def __init__(self, machines: StateMachines, reader: ExecutionReader, runtime: Runtime, clock: Clock) -> None:
+    def __init__(
+        self, machines: StateMachines, reader: ExecutionReader, express: ExpressReader, runtime: Runtime, clock: Clock
+    ) -> None:
         self._machines = machines
         self._reader = reader
+        self._express = express
         self._runtime = runtime
         self._clock = clock
 
@@ -82,13 +87,11 @@ class Executions:
             checks.name_of(name)
         document = _input_document(input)
         record = await self._machines.for_start(machine_arn)
-        if record.type != "STANDARD":
-            raise refusals.machine_type_not_supported()
-        answer = await self._runtime.start(
-            StartRequest(
-                machine=record, input=document, name=name, trace_header=checks.no_nul(trace_header, "traceHeader")
-            )
-        )
+        trace_header = checks.no_nul(trace_header, "traceHeader")
+        request = StartRequest(machine=record, input=document, name=name, trace_header=trace_header)
+        if record.type == "EXPRESS":  # each start is another execution, whatever its name
+            return Started(await self._runtime.start_express(request), True, express=True)
+        answer = await self._runtime.start(request)
         if answer.outcome is StartOutcome.EXISTS_OTHER and not (adopt and await self._same_input(answer, document)):
             raise refusals.execution_already_exists(answer.arn)
         return Started(answer, answer.outcome is StartOutcome.STARTED)
@@ -121,8 +124,44 @@ class Executions:
         """The execution with this key; `shown` is what the caller called it."""
         view = await self._reader.describe(id, data=data)
         if view is None:
+            raise await self._absent(id, shown)
+        return view
+
+    async def _absent(self, id: ExecutionId, shown: str) -> refusals.ServiceError:
+        """Why there is no Standard execution with this key: none at all, or it is of another type."""
+        if await self._express.describe(id) is not None:
+            return refusals.machine_type_not_supported()
+        return refusals.execution_does_not_exist(shown)
+
+    async def find(self, id: ExecutionId, shown: str, *, wait_ms: int = 0) -> ExecutionView | ExpressView:
+        """The execution with this key, of whatever type; with `wait_ms` when it has ended, or the time is up."""
+        if wait_ms:
+            waited = await self._runtime.wait(id, wait_ms)
+            if waited.view is not None:
+                return waited.view
+        view = await self._reader.describe(id)
+        if view is not None:
+            return view
+        express = await self._runtime.wait_express(id, wait_ms)
+        if express is None:
+            raise refusals.execution_does_not_exist(shown)
+        return express
+
+    async def wait_express(self, id: ExecutionId, shown: str, timeout_ms: int) -> ExpressView:
+        """Wait until an asynchronous Express execution has ended, so long at most; as it stands then."""
+        view = await self._runtime.wait_express(id, timeout_ms)
+        if view is None:
             raise refusals.execution_does_not_exist(shown)
         return view
+
+    async def list_express(
+        self, where: ExecutionFilter, *, max_results: int | None = None, token: str | None = None
+    ) -> Page[ExpressView]:
+        """Asynchronous Express executions that run or are still kept, newest first."""
+        now = self._clock.now_ms()
+        scope = f"express executions {where!r}"
+        page = await self._express.list(where, paging.page_size(max_results), paging.read_token(scope, token, now))
+        return Page(page.items, paging.make_token(scope, page.next, now))
 
     async def wait(self, id: ExecutionId, shown: str, timeout_ms: int) -> tuple[bool, ExecutionView]:
         """Wait until an execution has ended, so long at most; whether it has, and the execution. `shown` as in `by_id`."""
@@ -197,7 +236,7 @@ class Executions:
         after = _event_id(position)
         found = await self._reader.history(id, after=after, limit=paging.page_size(max_results), reverse=reverse)
         if found is None:
-            raise refusals.execution_does_not_exist(shown)
+            raise await self._absent(id, shown)
         events, last = found
         events = _within_bytes(events)
         next: str | None = None
@@ -219,7 +258,7 @@ class Executions:
         checks.error_and_cause(error, cause)
         answer = await self._runtime.stop(id, error, cause)
         if answer.outcome is CommandOutcome.NOT_FOUND:
-            raise refusals.execution_does_not_exist(shown)
+            raise await self._absent(id, shown)
         if answer.outcome is CommandOutcome.NOT_ALLOWED:
             raise refusals.invalid(answer.reason or "The execution cannot be stopped")
         return answer.at

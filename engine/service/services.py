@@ -13,6 +13,7 @@ from stepwell.engine.ports import (
     ConnectionStore,
     DeadLetterStore,
     ExecutionReader,
+    ExpressReader,
     FunctionStore,
     MachineStore,
     Runtime,
@@ -42,6 +43,7 @@ class Ports:
     machines: MachineStore
     executions: ExecutionReader
     map_runs: MapRunReader
+    express: ExpressReader
     dead_letters: DeadLetterStore
     activities: ActivityStore
     functions: FunctionStore
@@ -81,7 +83,7 @@ def build_services(ports: Ports, settings: ServiceSettings | None = None) -> Ser
     """Make the use-cases from the ports."""
     settings = settings or ServiceSettings()
     machines = StateMachines(ports.machines, ports.clock, ports.seeds, settings)
-    executions = Executions(machines, ports.executions, ports.runtime, ports.clock)
+    executions = Executions(machines, ports.executions, ports.express, ports.runtime, ports.clock)
     return Services(
         settings=settings,
         clock=ports.clock,

@@ -208,6 +208,11 @@ class StateMachines:
         self._cache[arn] = (now + self._settings.machine_cache_ms, record)
         return record
 
+    async def is_express(self, arn: str) -> bool:
+        """Whether there is such a state machine, and it is an Express one."""
+        record = await self._store.get(arn)
+        return record is not None and record.type == "EXPRESS"
+
     async def revision(self, machine_key: int, revision: int) -> Revision | None:
         """One revision of a definition."""
         return await self._store.revision(machine_key, revision)

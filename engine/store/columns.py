@@ -66,7 +66,7 @@ class Columns:
             self.tasks_new.append(
                 (
                     id, task.task, TARGET_CODES[task.kind], task.resource, task.scheduled_event, task.attempt, task.secret,
-                    _text(task.state), task.entry, task.heartbeat_seconds, task.timeout_seconds,
+                    storable(task.state), task.entry, task.heartbeat_seconds, task.timeout_seconds,
                 )
             )  # fmt: skip
         for number, known in entry.tasks_closed:
@@ -83,14 +83,21 @@ class Columns:
         letter = entry.dead_letter
         if letter is not None:
             self.letters.append(
-                (letter.kind, id, _text(letter.state), letter.attempt, _text(letter.error), _text(letter.cause))
+                (
+                    letter.kind,
+                    id,
+                    storable(letter.state),
+                    letter.attempt,
+                    storable(letter.error),
+                    storable(letter.cause),
+                )
             )
         if entry.redriven:
             self.redriven.append((id,))
         for run in entry.map_runs_new:
             self.map_runs_new.append(
                 (
-                    id, pgproto.UUID(run.id), shard_of(run.id), run.number, run.arn, _text(run.state), run.max_concurrency,
+                    id, pgproto.UUID(run.id), shard_of(run.id), run.number, run.arn, storable(run.state), run.max_concurrency,
                     run.tolerated_count, run.tolerated_percentage, run.spec,
                 )
             )  # fmt: skip
@@ -115,7 +122,7 @@ def _key(entry: CommitEntry) -> bytes:
     return entry.id
 
 
-def _text(text: str | None) -> str | None:
+def storable(text: str | None) -> str | None:
     """Text that Postgres can keep: U+0000, which it cannot, is shown as the replacement character."""
     return text.replace("\x00", "\ufffd") if text is not None else None
 

@@ -112,7 +112,7 @@ def _history(reverse_from_end: bool) -> Statement:
 _history_between: Final = _history(reverse_from_end=False)
 _history_end: Final = _history(reverse_from_end=True)
 
-_machine_key: Final = (
+machine_key_of: Final = (
     # of the live machine, else of the one deleted last
     select(state_machine.c.key)
     .where(state_machine.c.arn == given("machine_arn"))
@@ -120,8 +120,9 @@ _machine_key: Final = (
     .limit(literal_column("1", Integer))
     .scalar_subquery()
 )
+"""The key of the machine with the ARN `machine_arn`."""
 _CONDITIONS: Final[dict[str, Any]] = {
-    "machine_arn": execution.c.machine_key == _machine_key,
+    "machine_arn": execution.c.machine_key == machine_key_of,
     "of_nobody": execution.c.map_run.is_(None),
     "map_run": execution.c.map_run == given("map_run", Uuid),
     "redriven": execution.c.redrive_count > literal_column("0", Integer),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+from uuid import UUID
 
 from stepwell.engine.ids import ExecutionId, labelled_machine
 from stepwell.engine.machine.chunks import decode_events
@@ -23,6 +24,8 @@ from stepwell.engine.ports import (
     DeadLetterStatus,
     ExecutionFilter,
     ExecutionView,
+    ExpressStart,
+    ExpressView,
     FunctionRecord,
     MachineRecord,
     NewExecution,
@@ -58,6 +61,16 @@ class StoredRow:
 
 
 @dataclass(slots=True)
+class ExpressRow:
+    """An asynchronous Express execution."""
+
+    start: ExpressStart
+    owner: UUID | None
+    claimed_at: int
+    ended: ExpressView | None = None
+
+
+@dataclass(slots=True)
 class MemoryDatabase:
     """All rows. What is written by a commit is written by `commit`, as the group commit writes it to Postgres."""
 
@@ -67,6 +80,7 @@ class MemoryDatabase:
     revisions: dict[tuple[int, int], Revision] = field(default_factory=dict)
     executions: dict[ExecutionId, StoredRow] = field(default_factory=dict)
     letters: dict[int, DeadLetter] = field(default_factory=dict)
+    express: dict[ExecutionId, ExpressRow] = field(default_factory=dict)
     activities: dict[str, ActivityRecord] = field(default_factory=dict)
     functions: dict[str, FunctionRecord] = field(default_factory=dict)
     connections: dict[str, ConnectionRecord] = field(default_factory=dict)

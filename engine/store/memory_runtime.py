@@ -398,6 +398,9 @@ class MemoryRuntimeStore:
     async def rename_node(self, incarnation: UUID, fresh: UUID) -> None:
         for id in await self.owned_shards(incarnation):
             self.shards[id] = ShardRow(fresh, self.shards[id].epoch + 1)
+        for row in self.database.express.values():
+            if row.owner == incarnation and row.ended is None:
+                row.owner = fresh
         if incarnation in self.nodes:
             self.nodes[fresh] = self.nodes.pop(incarnation)
 

@@ -379,6 +379,44 @@ map_item = Table(
 )
 """The children of Map Runs: what each is given, and how it ended."""
 
+# -------------------------------------------------------------------------------------------------------------- Express
+
+express_execution = Table(
+    "express_execution",
+    metadata,
+    _uuid("id", primary_key=True),
+    _uuid("owner", nullable=True),
+    _small("attempt"),
+    _small("status"),
+    _int("machine_key"),
+    _int("revision"),
+    _text("name"),
+    _text("arn"),
+    _ms("started_at"),
+    _ms("claimed_at"),
+    _ms("stopped_at", nullable=True),
+    _text("trace_header", nullable=True),
+    _text("version_arn", nullable=True),
+    _text("alias_arn", nullable=True),
+    _bytes("input"),
+    _bytes("output", nullable=True),
+    _text("error", nullable=True),
+    _text("cause", nullable=True),
+    _one_of("status", _codes(STATUS_CODES.values())),
+    CheckConstraint("attempt >= 0", name="attempt"),
+    CheckConstraint("(stopped_at IS NULL) = (status = 1)", name="stopped_at"),
+)
+"""Asynchronous Express executions: written when one starts and when it has ended. `owner` is the node that runs it (null: nobody
+has taken it yet), `attempt` counts its runs and fences them: what a run comes to is kept only while it is the newest."""
+Index("express_running_idx", express_execution.c.owner, postgresql_where=express_execution.c.status == text("1"))
+Index(
+    "express_machine_started_idx",
+    express_execution.c.machine_key,
+    express_execution.c.started_at,
+    express_execution.c.id,
+)
+Index("express_started_idx", express_execution.c.started_at, express_execution.c.id)
+
 # ---------------------------------------------------------------------------------------------------------- dead letters
 
 dead_letter = Table(
@@ -463,6 +501,8 @@ LARGE_TEXTS: Final = (
     map_run.c.spec,
     map_item.c.input,
     map_item.c.output,
+    express_execution.c.input,
+    express_execution.c.output,
 )
 """Columns compressed with lz4 where the server was built with it; it is several times faster than Postgres's own method."""
 for _column in LARGE_TEXTS:

@@ -12,21 +12,25 @@ from typing import Final
 from stepwell.engine.clock import Clock
 from stepwell.engine.errors import StepwellError
 from stepwell.engine.store import partitions
+from stepwell.engine.store.express import expire_express
 from stepwell.engine.store.pool import connect
+from stepwell.engine.store.statements import Connection
 
 log = logging.getLogger(__name__)
 
-EVERY_SECONDS: Final = 6 * 3600
+EVERY_SECONDS: Final = 3600
 AGAIN_SECONDS: Final = 300
+EXPRESS_AT_ONCE: Final = 5_000
 
 
 class Upkeep:
-    """Runs the upkeep at start and every six hours."""
+    """Runs the upkeep at start and every hour."""
 
-    def __init__(self, url: str, clock: Clock, retention_days: int) -> None:
+    def __init__(self, url: str, clock: Clock, retention_days: int, express_hours: float = 24) -> None:
         self._url = url
         self._clock = clock
         self._retention_days = retention_days
+        self._express_hours = express_hours
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -44,9 +48,15 @@ class Upkeep:
         connection = await connect(self._url, statement_timeout_ms=0)
         try:
             await partitions.create_ahead(connection, self._clock.now_ms())
+            await self._expire_express(connection)
             return await partitions.expire(connection, self._clock.now_ms(), retention_days=self._retention_days)
         finally:
             await connection.close()
+
+    async def _expire_express(self, connection: Connection) -> None:
+        before = self._clock.now_ms() - int(self._express_hours * 3_600_000)
+        while await expire_express(connection, before, EXPRESS_AT_ONCE) == EXPRESS_AT_ONCE:
+            pass
 
     async def _run(self) -> None:
         while True:

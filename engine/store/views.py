@@ -17,6 +17,7 @@ from stepwell.engine.ports import DeadLetterFilter, ExecutionFilter, ExecutionVi
 
 EXECUTIONS: Final = "executions"
 DEAD_LETTERS: Final = "dead-letters"
+EXPRESS: Final = "express executions"
 
 
 def input_of(first_chunk: bytes | None) -> Document | None:

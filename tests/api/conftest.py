@@ -20,6 +20,7 @@ from stepwell.engine.secretbox import SecretBox
 from stepwell.engine.service.context import ServiceSettings
 from stepwell.engine.service.services import Ports, Services, build_services
 from stepwell.engine.store.memory import MemoryDatabase, MemoryDeadLetters, MemoryExecutions, MemoryMachines
+from stepwell.engine.store.memory_express import MemoryExpress
 from stepwell.engine.store.memory_map_runs import MemoryMapRuns
 from stepwell.engine.store.memory_registries import (
     MemoryActivities,
@@ -84,6 +85,7 @@ def build_stack() -> Stack:
         machines=MemoryMachines(database),
         executions=MemoryExecutions(database),
         map_runs=MemoryMapRuns(MemoryRuntimeStore(clock, database), clock),
+        express=MemoryExpress(database, clock, {}),
         dead_letters=MemoryDeadLetters(database),
         activities=MemoryActivities(database),
         functions=MemoryFunctions(database),

@@ -166,7 +166,7 @@ async def test_a_fault_shows_a_request_id_and_nothing_of_the_inside(
         raise RuntimeError("secret inside")
 
     monkeypatch.setattr(type(stack.services.executions), "list", broken)
-    monkeypatch.setattr(type(stack.services.executions), "by_id", broken)
+    monkeypatch.setattr(type(stack.services.executions), "find", broken)
     monkeypatch.setattr(type(stack.services.state_machines), "list", broken)
     with caplog.at_level(logging.ERROR):
         if path == "/":

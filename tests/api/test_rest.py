@@ -495,3 +495,32 @@ async def test_what_a_synchronous_start_refuses(rest: httpx.AsyncClient) -> None
     problem(await start(rest, "m", "?sync=true"), 400, "StateMachineTypeNotSupported")
     problem(await start(rest, "m", "?sync=perhaps"), 400, "ValidationException")
     problem(await start(rest, "m", "?sync=true&wait=3"), 400, "ValidationException")
+
+
+async def test_an_express_execution_that_is_left_to_itself(rest: httpx.AsyncClient) -> None:
+    await rest.put("/v1/state-machines/x", json={"definition": FAIL, "type": "EXPRESS"})
+    first, second = await start(rest, "x", name="n", input=1), await start(rest, "x", name="n", input=1)
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json()["arn"] != second.json()["arn"]
+    for reference in (first.json()["id"], quote(first.json()["arn"])):
+        shown = (await rest.get(f"/v1/executions/{reference}?wait=5")).json()
+        assert (shown["type"], shown["status"], shown["error"], shown["attempt"]) == ("EXPRESS", "FAILED", "Broken", 1)
+        assert shown["input"] == 1
+    waited = await start(rest, "x", "?wait=5")
+    assert (waited.status_code, waited.json()["status"]) == (200, "FAILED")
+    listed = (await rest.get("/v1/executions?stateMachine=x&status=FAILED")).json()["items"]
+    assert len(listed) == 3 and all(item["type"] == "EXPRESS" and "input" not in item for item in listed)
+    assert len((await rest.get("/v1/executions?type=EXPRESS&limit=2")).json()["items"]) == 2
+    assert (await rest.get("/v1/executions")).json()["items"] == []
+
+
+async def test_what_is_not_kept_of_express_executions_is_refused_as_such(rest: httpx.AsyncClient) -> None:
+    await rest.put("/v1/state-machines/x", json={"definition": PASS, "type": "EXPRESS"})
+    id = (await start(rest, "x")).json()["id"]
+    for answer in (
+        await rest.get(f"/v1/executions/{id}/history"),
+        await rest.post(f"/v1/executions/{id}/stop"),
+        await rest.post(f"/v1/executions/{id}/redrive"),
+    ):
+        problem(answer, 400, "StateMachineTypeNotSupported")
+    problem(await rest.get(f"/v1/executions/{'0' * 32}"), 404, "ExecutionDoesNotExist")

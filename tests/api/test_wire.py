@@ -320,3 +320,13 @@ def test_what_each_type_of_state_machine_does_not_support(sfn: Any) -> None:
     said = ("StateMachineTypeNotSupported", "This operation is not supported by this type of state machine", 400)
     assert refused(sfn.start_sync_execution, stateMachineArn=create(sfn, "standard")) == said
     assert refused(sfn.list_executions, stateMachineArn=create(sfn, "express", type="EXPRESS")) == said
+
+
+def test_an_express_execution_is_started_and_then_asked_for_in_vain(sfn: Any) -> None:
+    arn = create(sfn, "x", type="EXPRESS")
+    first, second = (sfn.start_execution(stateMachineArn=arn, name="n", input="{}") for _ in range(2))
+    assert set(body(first)) == {"executionArn", "startDate"}
+    assert first["executionArn"] != second["executionArn"]
+    assert first["executionArn"].rsplit(":", 1)[0] == "arn:aws:states:us-east-1:000000000000:express:x:n"
+    code, message, _ = refused(sfn.describe_execution, executionArn=first["executionArn"])
+    assert (code, message) == ("InvalidArn", "Invalid Arn: 'Resource type not valid in this context: express'")

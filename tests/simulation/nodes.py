@@ -18,6 +18,7 @@ from stepwell.engine.runtime.peer_messages import Answer, Ask
 from stepwell.engine.runtime.peers import Peer, PeerUnavailableError
 from stepwell.engine.runtime.requests import Requests
 from stepwell.engine.store.memory import MemoryMachines
+from stepwell.engine.store.memory_express import MemoryExpress
 from tests.simulation.loop import SimulatedLoop, spawn
 from tests.simulation.network import Network, SimulatedClock, SimulatedSeeds, connect
 from tests.simulation.observed import ObservedStore
@@ -112,7 +113,7 @@ class Cluster:
         options = EngineOptions(node=UUID(int=self._rng.getrandbits(128)), address=f"node:{process}")
         node.wake = None
         engine = Engine(
-            store=store, machines=MemoryMachines(self.store.database), targets=self._targets(), clock=clock, seeds=seeds,
+            store=store, express=MemoryExpress(self.store.database, clock, self.store.nodes), machines=MemoryMachines(self.store.database), targets=self._targets(), clock=clock, seeds=seeds,
             options=options, listen=lambda wake: self._listen(node, wake),
         )  # fmt: skip
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -29,6 +29,7 @@ from stepwell.engine.ports import (
     CommandAnswer,
     CommandOutcome,
     CommitEntry,
+    ExpressStart,
     ExpressView,
     NewDeadLetter,
     NewExecution,
@@ -39,6 +40,7 @@ from stepwell.engine.ports import (
     Waited,
 )
 from stepwell.engine.store.memory import MemoryDatabase
+from stepwell.engine.store.memory_express import MemoryExpress
 
 
 @dataclass(slots=True)
@@ -98,6 +100,29 @@ class MemoryRuntime:
         )
         await self._apply(id, execution, events.Started(msgspec.Raw(request.input.text)), new)
         return StartAnswer(outcome=StartOutcome.STARTED, id=id, arn=arn, name=name, started_at=now)
+
+    async def start_express(self, request: StartRequest) -> StartAnswer:
+        """Runs to its end at once, as `run_express`."""
+        view = await self.run_express(request)
+        machine = request.machine
+        start = ExpressStart(
+            id=view.id, arn=view.arn, name=view.name, machine_key=machine.key, revision=machine.revision,
+            machine_arn=machine.arn, machine_name=machine.name, role_arn=machine.role_arn, input=request.input,
+            started_at=view.started_at, attempt=1, trace_header=request.trace_header,
+        )  # fmt: skip
+        await self.express.begin(None, [start])
+        await self.express.end([replace(view, attempt=1)])
+        return StartAnswer(
+            outcome=StartOutcome.STARTED, id=view.id, arn=view.arn, name=view.name, started_at=view.started_at
+        )
+
+    async def wait_express(self, id: ExecutionId, timeout_ms: int) -> ExpressView | None:
+        self._check()
+        return await self.express.describe(id)
+
+    @property
+    def express(self) -> MemoryExpress:
+        return MemoryExpress(self.database, self.clock, {})
 
     async def run_express(self, request: StartRequest) -> ExpressView:
         """Runs to its end at once: a machine whose tasks would have to be answered raises."""

@@ -33,6 +33,7 @@ from stepwell.engine.runtime.executor import Evaluate
 from stepwell.engine.runtime.peers import Listener
 from stepwell.engine.runtime.requests import Requests
 from stepwell.engine.store.executions import PostgresExecutions
+from stepwell.engine.store.express import PostgresExpress
 from stepwell.engine.store.machines import PostgresMachines
 from stepwell.engine.store.map_runs import PostgresMapRuns, PostgresMapRunStore
 from stepwell.engine.store.pool import create_pool
@@ -94,6 +95,12 @@ class CommandedTargets:
         except Fails as failure:
             return TaskFailed(request.task, failure.error, failure.cause)
 
+    def answer(self, state: str, value: Json) -> None:
+        """Let the task of this state that waits succeed."""
+        request = next(request for request in reversed(self.calls) if request.state == state)
+        if not self.waiting[state].done():
+            self.waiting[state].set_result(TaskSucceeded(request.task, msgspec.Raw(Document.of(value).text)))
+
     def count(self, state: str) -> int:
         """How often a state's task was performed."""
         return sum(request.state == state for request in self.calls)
@@ -124,6 +131,17 @@ class Node:
 
     async def start(self, machine: MachineRecord, input: Json = None, name: str | None = None) -> StartAnswer:
         return await self.requests.start(StartRequest(machine=machine, input=Document.of(input or {}), name=name))
+
+    async def start_express(self, machine: MachineRecord, input: Json = None, name: str | None = None) -> StartAnswer:
+        return await self.requests.start_express(
+            StartRequest(machine=machine, input=Document.of(input or {}), name=name)
+        )
+
+    async def ended_express(self, id: ExecutionId, timeout_ms: int = 30_000) -> ExpressView:
+        """Wait for the end of an asynchronous Express execution."""
+        view = await self.requests.wait_express(id, timeout_ms)
+        assert view is not None and view.stopped_at is not None, "the execution has not ended in time"
+        return view
 
     async def run_express(self, machine: MachineRecord, input: Json = None, name: str | None = None) -> ExpressView:
         return await self.requests.run_express(StartRequest(machine=machine, input=Document.of(input or {}), name=name))
@@ -166,7 +184,7 @@ async def open_node(
     address = await listener.open("127.0.0.1") if listen else None
     options = EngineOptions(node=uuid4(), address=address, lease_ttl_ms=ttl_ms, owns_shards=owns_shards, **more)
     engine = Engine(
-        store=store, machines=PostgresMachines(pool), targets=targets, clock=clock, seeds=seeds, options=options,
+        store=store, express=PostgresExpress(pool, clock), machines=PostgresMachines(pool), targets=targets, clock=clock, seeds=seeds, options=options,
         listen=store.listen if notify else None, evaluate=evaluate,
         map_store=PostgresMapRunStore(store, pool, clock), items=items,
     )  # fmt: skip

@@ -1,0 +1,279 @@
+"""What is kept of asynchronous Express executions: a row when one starts, its end when it has ended; nothing in between.
+
+A start is answered when its row is durable, and only then run. The rows of a node that is gone are taken by the others, which run
+those executions again from the start; the number of the run fences them, so that of several runs the newest alone says how the
+execution ended. Rows of many executions are written together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from stepwell.engine.asl.states import StateMachine
+from stepwell.engine.clock import Clock
+from stepwell.engine.errors import StepwellError, StoreUnavailableError
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.limits import MAX_EXPRESS_SECONDS
+from stepwell.engine.machine.commands import Status
+from stepwell.engine.ports import ExpressStart, ExpressStore, ExpressView
+from stepwell.engine.runtime.express import Express, Run
+from stepwell.engine.runtime.failpoints import reach
+from stepwell.engine.runtime.identity import Identity
+from stepwell.engine.states_errors import ErrorName
+from stepwell.engine.telemetry import EXPRESS_ENDED, EXPRESS_RERUNS, Counts
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH: Final = 500
+MAX_RUNS: Final = 3
+"""How often an execution is run before it is given up: it may be what the nodes that ran it died of."""
+TAKE_SECONDS: Final = 1.0
+TAKE_AT_ONCE: Final = 50
+FORGOTTEN_MS: Final = (MAX_EXPRESS_SECONDS + 100) * 1000
+"""No run lasts so long: whoever took the execution has forgotten it."""
+LONGEST_PAUSE: Final = 5.0
+
+_Begin: TypeAlias = "tuple[ExpressStart, StateMachine, asyncio.Future[bool]]"
+Machines = Callable[[int, int], Awaitable[StateMachine]]
+
+
+class ExpressLog:
+    """Starts and ends of this node's asynchronous Express executions, and those it takes over."""
+
+    def __init__(
+        self,
+        *,
+        store: ExpressStore,
+        identity: Identity,
+        express: Express,
+        machines: Machines,
+        clock: Clock,
+        may_act: Callable[[], bool],
+        keep: bool,
+        metrics: Counts,
+    ) -> None:
+        self._store = store
+        self._identity = identity
+        self._express = express
+        self._machines = machines
+        self._clock = clock
+        self._may_act = may_act
+        self._keep = keep
+        self._metrics = metrics
+        self._begins: list[_Begin] = []
+        self._ends: dict[ExecutionId, ExpressView] = {}
+        self._discards: set[ExecutionId] = set()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._look = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to write, and to take over what others have left."""
+        self._tasks = [
+            asyncio.create_task(self._write(), name="express log"),
+            asyncio.create_task(self._take_over(), name="express take-over"),
+        ]
+
+    async def close(self, seconds: float) -> None:
+        """Write what is to be written, for so long at most, and stop. What is not written is run again by another node."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def wake(self) -> None:
+        """There may be something to take over."""
+        self._look.set()
+
+    def lapsed(self) -> None:
+        """There was a time without a lease."""
+        self._express.doubtful = True
+        self._look.set()
+
+    # -- starts and ends -------------------------------------------------------------------------------------------
+
+    async def begin(self, start: ExpressStart, machine: StateMachine) -> bool:
+        """Write a start down, and run it, whether or not anybody waits here; False if it is there already. Raises
+        `StoreUnavailableError` where nobody knows."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._express.kept += len(start.input.text)
+        self._begins.append((start, machine, future))
+        self._stir()
+        return await asyncio.shield(future)
+
+    def _run(self, start: ExpressStart, machine: StateMachine) -> None:
+        run = self._express.run(start, machine)
+        run.ended.add_done_callback(lambda ended: self._ended(run, ended))
+
+    def _ended(self, run: Run, ended: asyncio.Future[ExpressView]) -> None:
+        if not ended.cancelled() and ended.exception() is None:
+            self._end(ended.result())
+
+    def _end(self, view: ExpressView) -> None:
+        self._express.kept += _size(view)
+        self._ends[view.id] = view
+        self._stir()
+
+    def _stir(self) -> None:
+        self._idle.clear()
+        self._wake.set()
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        pause = 0.1
+        while True:
+            if not (self._begins or self._ends or self._discards):
+                self._idle.set()
+                self._wake.clear()
+                await self._wake.wait()
+            try:
+                await self._write_some()
+                pause = 0.1
+            except StoreUnavailableError as error:
+                log.warning("Express executions cannot be written", extra={"reason": str(error)})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _write_some(self) -> None:
+        begins, self._begins = self._begins[:MAX_BATCH], self._begins[MAX_BATCH:]
+        if begins:
+            await self._write_begins(begins)
+        ends = list(self._ends.values())[:MAX_BATCH]
+        if ends:
+            await self._write_ends(ends)
+        if self._discards:
+            discards = list(self._discards)[:MAX_BATCH]
+            await self._store.discard(discards)
+            self._discards.difference_update(discards)
+
+    async def _write_begins(self, begins: list[_Begin]) -> None:
+        try:
+            await self._identity.settled()
+            node = self._identity.node
+            written = await self._store.begin(node, [start for start, _, _ in begins])
+            if self._identity.node != node:  # the rows may bear a name that nobody lives under
+                raise StoreUnavailableError("The execution could not be started just now; ask again.")
+        except StepwellError as error:
+            if len(begins) > 1 and not isinstance(error, StoreUnavailableError):
+                for one in begins:  # the database refuses one of them
+                    await self._write_begins([one])
+                return
+            for start, _, future in begins:
+                self._express.kept -= len(start.input.text)
+                future.set_exception(StoreUnavailableError(str(error)))
+                future.exception()  # it may be that nobody waits any more
+                self._discards.add(start.id)
+            if isinstance(error, StoreUnavailableError):
+                raise
+            return
+        reach("after_express_begin")
+        for start, machine, future in begins:
+            self._express.kept -= len(start.input.text)
+            if start.id in written:
+                self._run(start, machine)
+            if not future.done():
+                future.set_result(start.id in written)
+
+    async def _write_ends(self, ends: list[ExpressView]) -> None:
+        reach("before_express_end")
+        try:
+            newest = await self._store.end(ends, keep=self._keep)
+        except StoreUnavailableError:
+            raise
+        except StepwellError as error:
+            if len(ends) > 1:
+                for end in ends:
+                    await self._write_ends([end])
+                return
+            log.error(
+                "the end of an execution cannot be written", exc_info=error, extra={"execution": ends[0].id.hex()}
+            )
+            newest = set()
+        for end in ends:
+            if self._ends.get(end.id) is end:
+                del self._ends[end.id]
+                self._express.kept -= _size(end)
+            if end.id not in newest:
+                log.warning("an execution was run elsewhere meanwhile", extra={"execution": end.id.hex()})
+
+    # -- taking over -----------------------------------------------------------------------------------------------
+
+    async def _take_over(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TAKE_SECONDS):
+                    await self._look.wait()
+            self._look.clear()
+            if not self._may_act():
+                continue
+            try:
+                if self._express.doubtful:
+                    await self._find_out()
+                taken = TAKE_AT_ONCE
+                while taken == TAKE_AT_ONCE and not self._express.full():
+                    taken = await self._take_some()
+            except StoreUnavailableError as error:
+                log.warning("Express executions cannot be taken over", extra={"reason": str(error)})
+
+    async def _find_out(self) -> None:
+        """After a time without a lease: which executions are still this node's?"""
+        runs = self._express.asynchronous()
+        still = await self._store.still(self._identity.node, [run.id for run in runs]) if runs else {}
+        if self._may_act():
+            self._express.resume(still)
+
+    async def _take_some(self) -> int:
+        before = self._clock.now_ms() - FORGOTTEN_MS
+        starts = await self._store.take(self._identity.node, TAKE_AT_ONCE, before)
+        for start in starts:
+            await self._run_again(start)
+        return len(starts)
+
+    async def _run_again(self, start: ExpressStart) -> None:
+        run, ended = self._express.known(start.id), self._ends.get(start.id)
+        if run is not None:  # it was never lost: the row was there without this node's name for a while
+            run.attempt = start.attempt
+            return
+        if ended is not None:
+            self._ends[start.id] = replace(ended, attempt=start.attempt)
+            return
+        if start.attempt > 1:
+            self._metrics.count(EXPRESS_RERUNS)
+        if start.attempt > MAX_RUNS:
+            cause = f"The execution was run {MAX_RUNS} times, and each time the engine node that ran it was lost."
+            self._give_up(start, ErrorName.ENGINE_LOST, cause)
+            return
+        machine: StateMachine | None = None
+        while machine is None:
+            try:
+                machine = await self._machines(start.machine_key, start.revision)
+            except StoreUnavailableError:
+                await asyncio.sleep(1)
+            except StepwellError as error:
+                self._give_up(start, ErrorName.RUNTIME, str(error))
+                return
+        self._run(start, machine)
+
+    def _give_up(self, start: ExpressStart, error: str, cause: str) -> None:
+        self._metrics.count(EXPRESS_ENDED, Status.FAILED)
+        view = ExpressView(
+            id=start.id, arn=start.arn, name=start.name, machine_arn=start.machine_arn, machine_name=start.machine_name,
+            machine_key=start.machine_key, revision=start.revision, status=Status.FAILED, started_at=start.started_at,
+            stopped_at=self._clock.now_ms(), attempt=start.attempt, error=error, cause=cause,
+            trace_header=start.trace_header, input=start.input,
+        )  # fmt: skip
+        self._end(view)
+
+
+def _size(view: ExpressView) -> int:
+    return (0 if view.input is None else len(view.input.text)) + (0 if view.output is None else len(view.output.text))
