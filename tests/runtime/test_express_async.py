@@ -204,9 +204,9 @@ async def test_where_no_node_can_be_reached_the_start_is_written_down_for_one(da
 
 async def test_a_full_node_takes_no_more_and_says_so(database: str) -> None:
     targets = CommandedTargets()
-    async with open_node(database, targets, express_bytes=20_000, express_drain_seconds=0) as node:
+    async with open_node(database, targets, express_bytes=60_000, express_drain_seconds=0) as node:
         machine = await node.machine(tasks("A"), type="EXPRESS")
         await node.start_express(machine, {"x": "y" * 4_000})
         with pytest.raises(StoreUnavailableError, match="memory"):
-            await node.start_express(machine, {"x": "y" * 12_000})
+            await node.start_express(machine, {"x": "y" * 50_000})
         assert await node.pool.fetchval("SELECT count(*) FROM express_execution") == 1
