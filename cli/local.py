@@ -24,6 +24,8 @@ from stepwell.engine.clock import Clock
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.commands import Finish
 from stepwell.engine.machine.events import MapRunFinished, TaskFailed, TaskSucceeded
+from stepwell.engine.machine.map_run import SourceItem
+from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.messages import Call
 from stepwell.engine.ports import ConnectionRecord, TargetResult, TaskRequest
@@ -94,6 +96,18 @@ class LocalRunner:
         """Run a Map Run whole, its children one after the other."""
         execution, loop = self._execution, asyncio.get_running_loop()
         command = execution.map_runs[number]
+        state = command.spec.state
+        mocked = state in self._mocks.responses
+
+        def read(spec: ReaderSpec) -> Iterable[SourceItem]:
+            if mocked:
+                return self._mocks.read_items(state, spec)
+            raise Failure(
+                f"State {state!r} reads its items by {spec.action}, which is not done here. Give them with --mock FILE: "
+                f'{{"{state}": {{"Return": [...]}}}}',
+                ExitCode.UNUSABLE,
+                code="NoTarget",
+            )
 
         async def child_run(machine: StateMachine, info: ExecutionInfo, input: Document) -> Finish:
             child = execution.child(machine, info, self._now())
@@ -108,7 +122,7 @@ class LocalRunner:
 
         return await asyncio.to_thread(
             run_map, command, execution.machine, execution.state.info, run_child, now=self._now(),
-            seed=execution.seeds.seed(), redrives=redrives,
+            seed=execution.seeds.seed(), redrives=redrives, read=read, pretend_written=mocked,
         )  # fmt: skip
 
     def _now(self) -> int:

@@ -16,7 +16,7 @@ from stepwell.engine.asl.diagnostics import DefinitionError
 TEST_SUFFIXES: Final = (".asl.test.json", ".asl.test.yaml", ".asl.test.yml")
 MOCK_CONFIG: Final = "MockConfigFile.json"
 SKIPPED_FOLDERS: Final = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
-CASES_WORTH_PROCESSES: Final = 1500
+CASES_WORTH_PROCESSES: Final = 6000
 """Below that, starting a second process takes longer than the cases do."""
 
 

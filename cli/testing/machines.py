@@ -121,7 +121,7 @@ class LocalMachine:
         if lenient:
             performers.append(lambda task: Reply(()))
         execution.start(Document.of({} if input is None else input))
-        return LiveExecution(self, execution, tasks, MockedRun(execution, performers), self._record)
+        return LiveExecution(self, execution, tasks, MockedRun(execution, performers, tasks.read_items), self._record)
 
     def _answers(self, mocks: Mocks, case: str | None) -> dict[str, MockedResponse | MockFunction]:
         answers: dict[str, MockedResponse | MockFunction] = {}

@@ -129,7 +129,7 @@ def run_case(suite: Suite, case: Case, functions: Mapping[str, Callable[..., Any
     problem: Problem | None = None
     try:
         execution.start(Document.trusted(case.input))
-        MockedRun(execution, performers).run()
+        MockedRun(execution, performers, tasks.read_items).run()
     except UnperformedError as error:
         problem = Problem(str(error), (f'Give it a mock: "Mocks": {{"{error.state}": {{"Return": ...}}}}.',))
     except (StuckRunError, Failure) as error:

@@ -486,3 +486,24 @@ def _described(child: ChildResult) -> dict[str, Json]:
 def joined(texts: Iterable[bytes]) -> bytes:
     """The array of these JSON texts."""
     return b"[" + b",".join(texts) + b"]"
+
+
+MANIFEST: Final = "manifest.json"
+
+
+def result_place(spec: MapRunSpec) -> tuple[str, str]:
+    """The bucket and the folder that a ResultWriter writes to. Raises `StatesError` States.ResultWriterFailed."""
+    writer = spec.writer
+    assert writer is not None
+    bucket, prefix = writer.arguments.get("Bucket"), writer.arguments.get("Prefix", "")
+    if not isinstance(bucket, str) or not isinstance(prefix, str):
+        raise StatesError(ErrorName.RESULT_WRITER_FAILED, "The ResultWriter's Bucket and Prefix must be strings.")
+    run = spec.arn.rpartition(":")[2]
+    prefix = prefix.strip("/")
+    return bucket, f"{prefix}/{run}" if prefix else run
+
+
+def written_result(spec: MapRunSpec) -> bytes:
+    """What a state whose results are written out hands on: where the manifest is."""
+    bucket, folder = result_place(spec)
+    return write({"MapRunArn": spec.arn, "ResultWriterDetails": {"Bucket": bucket, "Key": f"{folder}/{MANIFEST}"}})

@@ -14,14 +14,17 @@ from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Json, write
 from stepwell.engine.limits import MAX_JOINED_BYTES
 from stepwell.engine.machine.map_run import (
+    MANIFEST,
     ChildResult,
     ItemStatus,
     Part,
     Progress,
     child_name,
     joined,
+    result_place,
     result_texts,
     too_large,
+    written_result,
 )
 from stepwell.engine.machine.map_spec import MapRunSpec
 from stepwell.engine.map_ports import ItemSource, MapRunStore
@@ -64,7 +67,7 @@ class Results:
 
     async def write(self, progress: Progress, save: Callable[[], Awaitable[None]]) -> bytes:
         """Write the result files and the manifest; gives the state's result. Raises `StatesError` States.ResultWriterFailed."""
-        bucket, folder = self._place()
+        bucket, folder = result_place(self._spec)
         gathered: dict[str, list[bytes]] = {}
         size = 0
         at = progress.scanned - 1
@@ -86,19 +89,8 @@ class Results:
                 for kind in ("FAILED", "PENDING", "SUCCEEDED")
             },
         }
-        key = f"{folder}/manifest.json"
-        await self._source.write(bucket, key, write(manifest))
-        return write({"MapRunArn": self._spec.arn, "ResultWriterDetails": {"Bucket": bucket, "Key": key}})
-
-    def _place(self) -> tuple[str, str]:
-        writer = self._spec.writer
-        assert writer is not None
-        bucket, prefix = writer.arguments.get("Bucket"), writer.arguments.get("Prefix", "")
-        if not isinstance(bucket, str) or not isinstance(prefix, str):
-            raise StatesError(ErrorName.RESULT_WRITER_FAILED, "The ResultWriter's Bucket and Prefix must be strings.")
-        run = self._spec.arn.rpartition(":")[2]
-        prefix = prefix.strip("/")
-        return bucket, f"{prefix}/{run}" if prefix else run
+        await self._source.write(bucket, f"{folder}/{MANIFEST}", write(manifest))
+        return written_result(self._spec)
 
     async def _write_parts(
         self, bucket: str, folder: str, gathered: dict[str, list[bytes]], progress: Progress

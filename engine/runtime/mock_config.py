@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 from stepwell.engine.asl.diagnostics import DefinitionError
 from stepwell.engine.asl.scanner import LineIndex, escape_pointer
 from stepwell.engine.asl.source import value_offsets
-from stepwell.engine.asl.states import StateContainer, StateType, walk_states
+from stepwell.engine.asl.states import MapState, State, StateContainer, StateType, walk_states
 from stepwell.engine.errors import JsonTextError, StepwellError
 from stepwell.engine.jsontypes import Json, read
 from stepwell.engine.states_errors import ErrorName
@@ -421,20 +421,24 @@ def _answer(notes: Notes, value: Json, place: str, *, timed: bool) -> MockAnswer
 
 def check_case(machine: StateContainer, case: Iterable[str], place: str) -> list[Finding]:
     """What is wrong with the names of a test case's states; `place` points to the case."""
-    types = {state.name: state.type for state in walk_states(machine)}
-    tasks = [name for name, type in types.items() if type is StateType.TASK]
+    states = {state.name: state for state in walk_states(machine)}
+    mockable = [name for name, state in states.items() if is_mockable(state)]
     findings = []
-    for state in case:
-        pointer = f"{place}/{escape_pointer(state)}"
-        if state not in types:
-            findings.append(Finding(f"The definition has no Task state {state!r}", pointer, near(state, tasks)))
-        elif types[state] is not StateType.TASK:
-            article = "an" if types[state].value.startswith(("A", "E", "I", "O")) else "a"
+    for name in case:
+        pointer = f"{place}/{escape_pointer(name)}"
+        if name not in states:
+            findings.append(Finding(f"The definition has no Task state {name!r}", pointer, near(name, mockable)))
+        elif name not in mockable:
             findings.append(
                 Finding(
-                    f"{state!r} is {article} {types[state]} state",
+                    f"{name!r} is a {states[name].type} state",
                     pointer,
-                    "Only Task states have anything performed that could be mocked.",
+                    "Only what a Task performs can be mocked, and what the ItemReader of a Map reads.",
                 )
             )
     return findings
+
+
+def is_mockable(state: State) -> bool:
+    """Whether a mock can answer for the state: a Task, or a Map that reads its items from somewhere."""
+    return state.type is StateType.TASK or (isinstance(state, MapState) and state.item_reader is not None)

@@ -25,9 +25,9 @@ from stepwell.engine.machine.map_run import SourceItem
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.runtime.local import LocalExecution
-from stepwell.engine.runtime.local_maps import ReadItems, no_reader, run_map
+from stepwell.engine.runtime.local_maps import ReadItems, run_map
 from stepwell.engine.runtime.mock_config import MockAnswer, MockedResponse, Return, Throw
-from stepwell.engine.states_errors import ErrorName
+from stepwell.engine.states_errors import ErrorName, StatesError
 
 INVOKE_MEMBERS: Final = frozenset(
     {"ExecutedVersion", "FunctionError", "LogResult", "Payload", "SdkHttpMetadata", "SdkResponseMetadata", "StatusCode"}
@@ -45,10 +45,9 @@ class Reply(NamedTuple):
 class UnperformedError(StepwellError):
     """A task that no mock answers and that nobody here performs."""
 
-    def __init__(self, state: str, resource: str) -> None:
-        super().__init__(f"State {state!r} calls {resource}, and no mock answers it.")
+    def __init__(self, state: str, does: str) -> None:
+        super().__init__(f"State {state!r} {does}, and no mock answers it.")
         self.state = state
-        self.resource = resource
 
 
 class StuckRunError(StepwellError):
@@ -86,6 +85,31 @@ class MockedTasks:
             return Reply([Poisoned(why)])
         self.given.add((response.name, entry.first))
         return Reply(outcome(task.task, task.resource, entry.answer), entry.answer.after_ms)
+
+    def read_items(self, state: str, spec: ReaderSpec) -> Iterable[SourceItem]:
+        """What the ItemReader of a Map state reads: the array (or object) its mock returns. Each reading is an invocation.
+
+        Raises `UnperformedError` where the state has no mock, `StatesError` for what its mock throws."""
+        response = self.responses.get(state)
+        if response is None:
+            raise UnperformedError(state, f"reads its items by {spec.action}")
+        number = self.invocations[state]
+        self.invocations[state] += 1
+        entry = response.at(number)
+        if entry is None:
+            self.exhausted.append(exhausted(state, response, number))
+            raise StatesError(ErrorName.RUNTIME, self.exhausted[-1])
+        self.given.add((response.name, entry.first))
+        match entry.answer:
+            case Throw(error, cause):
+                raise StatesError(error, cause)
+            case Return(dict() as members):
+                return [SourceItem(write(one), str(at), key) for at, (key, one) in enumerate(members.items(), 1)]
+            case Return(list() as items):
+                return [SourceItem(write(one), str(at)) for at, one in enumerate(items, 1)]
+        raise StatesError(
+            ErrorName.ITEM_READER_FAILED, f"The mock of the ItemReader of {state!r} must be an array or an object."
+        )
 
     @property
     def unused(self) -> list[str]:
@@ -169,7 +193,7 @@ class MockedRun:
 
     execution: LocalExecution
     performers: Sequence[Performer]
-    read_items: Callable[[str, ReaderSpec], Iterable[SourceItem]] = lambda state, spec: no_reader(spec)
+    read_items: Callable[[str, ReaderSpec], Iterable[SourceItem]]
     """Reads what the ItemReader of a Map state names."""
     _agenda: Agenda = field(init=False)
     _asked: set[int] = field(init=False, default_factory=set)
@@ -211,7 +235,7 @@ class MockedRun:
                 self._asked.add(number)
                 reply = next((one for one in (ask(task) for ask in self.performers) if one is not None), None)
                 if reply is None:
-                    raise UnperformedError(task.state, task.resource.text)
+                    raise UnperformedError(task.state, f"calls {task.resource.text}")
                 self._agenda.add(number, reply, self.execution.now)
 
     def _run_maps(self) -> None:
@@ -233,6 +257,7 @@ class MockedRun:
             ended = run_map(
                 command, execution.machine, execution.state.info, run_child, now=execution.now,
                 seed=execution.seeds.seed(), redrives=redrives, read=self._reader(command.spec.state),
+                pretend_written=True,
             )  # fmt: skip
             self._agenda.add(number, Reply([ended], slots.end - execution.now), execution.now)
 

@@ -259,6 +259,25 @@ def test_a_distributed_map_runs_its_children_here(
     assert (ran.exit_code, "State 'T' calls the function 'charge'" in ran.stderr) == (2, True)
 
 
+def test_what_an_item_reader_reads_is_given_as_a_mock(invoke: Invoke, define: Define, tmp_path: Path) -> None:
+    reader = {
+        "Resource": "arn:aws:states:::s3:getObject",
+        "Parameters": {"Bucket": "b", "Key": "k"},
+        "ReaderConfig": {"InputType": "JSON"},
+    }
+    processor = {
+        **machine("S", S={"Type": "Succeed"}),
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+    }
+    mapped = {"Type": "Map", "ItemReader": reader, "ItemProcessor": processor, "End": True}
+    file = define(machine("M", M=mapped))
+    ran = invoke("run", file)
+    assert (ran.exit_code, "State 'M' reads its items by getObject" in ran.stderr) == (2, True)
+    mock = tmp_path / "mock.json"
+    mock.write_text('{"M": {"Return": [1, 2]}}')
+    assert json.loads(invoke("run", file, "-m", mock).stdout) == [1, 2]
+
+
 def test_a_mock_that_takes_its_time_is_late_for_a_timeout(invoke: Invoke, define: Define, tmp_path: Path) -> None:
     mock = tmp_path / "mock.json"
     mock.write_text('{"T": {"Return": 1, "AfterSeconds": 90}}')

@@ -78,7 +78,7 @@ def compare(case: recorded.Case, runner: ModuleType) -> list[Any]:
     )
     execution.start(Document.parse(case["input"]))
     tasks = MockedTasks(mocks)
-    finish = MockedRun(execution, [tasks]).run()
+    finish = MockedRun(execution, [tasks], tasks.read_items).run()
     assert (tasks.unused, tasks.exhausted) == ([], [])
     answer = {"status": finish.status.value, "error": finish.error, "cause": finish.cause}
     if finish.output is not None:

@@ -20,6 +20,8 @@ from stepwell.engine.runtime.mock_config import (
     read_response,
 )
 
+MOCKABLE = "Only what a Task performs can be mocked, and what the ItemReader of a Map reads."
+
 
 def config(responses: Any, case: Any = None, **more: Any) -> str:
     machines = {"Orders": {"TestCases": {"Happy": case if case is not None else {}}}}
@@ -147,8 +149,8 @@ def test_the_states_of_a_case_are_task_states_nested_ones_too() -> None:
     found = check_case(machine, ["I", "J", "P", "M"], "/here")
     assert [(one.pointer, one.message, one.hint) for one in found] == [
         ("/here/J", "The definition has no Task state 'J'", "There is 'I'."),
-        ("/here/P", "'P' is a Parallel state", "Only Task states have anything performed that could be mocked."),
-        ("/here/M", "'M' is a Map state", "Only Task states have anything performed that could be mocked."),
+        ("/here/P", "'P' is a Parallel state", MOCKABLE),
+        ("/here/M", "'M' is a Map state", MOCKABLE),
     ]
 
 

@@ -43,7 +43,7 @@ def run(
     execution = LocalExecution(parse_definition(definition), NOW)
     execution.start(Document.of(input))
     tasks = MockedTasks(mocks)
-    return MockedRun(execution, [tasks]).run(), execution, tasks
+    return MockedRun(execution, [tasks], tasks.read_items).run(), execution, tasks
 
 
 def output(finish: Finish) -> Json:
@@ -172,6 +172,41 @@ def test_a_distributed_map_fails_by_its_threshold_and_tolerates_what_it_may() ->
     ]
 
 
+READER = {
+    "Resource": "arn:aws:states:::s3:getObject",
+    "Parameters": {"Bucket": "b", "Key": "k"},
+    "ReaderConfig": {"InputType": "JSON"},
+}
+WRITER = {"Resource": "arn:aws:states:::s3:putObject", "Parameters": {"Bucket": "out", "Prefix": "p"}}
+
+
+@pytest.mark.parametrize("items", ([{"n": 1}, {"n": 2}], {"a": {"n": 1}, "b": {"n": 2}}))
+def test_what_an_item_reader_reads_is_mocked_and_results_are_written_nowhere(items: Json) -> None:
+    mocks = {"M": answers(Return(items)), "I": answers(Return("x"), Return("y"))}
+    selector = {"value.$": "$$.Map.Item.Value.n"}
+    finish, _, tasks = run(distributed(ItemReader=READER, ItemSelector=selector), {}, **mocks)
+    assert output(finish) == [{"value": 1, "got": "x"}, {"value": 2, "got": "y"}]
+    assert (tasks.unused, tasks.invocations["M"]) == ([], 1)
+    written = output(run(distributed(ItemReader=READER, ResultWriter=WRITER), {}, **mocks)[0])
+    assert isinstance(written, dict) and isinstance(details := written["ResultWriterDetails"], dict)
+    assert (details["Bucket"], str(details["Key"])[:2], str(details["Key"])[-14:]) == ("out", "p/", "/manifest.json")
+
+
+def test_an_item_reader_that_fails_and_one_that_nobody_mocks() -> None:
+    catch = [{"ErrorEquals": ["States.ItemReaderFailed"], "Next": "S"}]
+    definition = distributed(ItemReader=READER, Catch=catch)
+    definition["States"]["S"] = {"Type": "Succeed"}
+    assert output(run(definition, {}, M=answers(Throw("States.ItemReaderFailed", "gone")))[0]) == {
+        "Error": "States.ItemReaderFailed",
+        "Cause": "gone",
+    }
+    assert run(distributed(ItemReader=READER), {}, M=answers(Return("no array")))[0].error == "States.ItemReaderFailed"
+    with pytest.raises(UnperformedError, match="State 'M' reads its items by getObject, and no mock"):
+        run(definition, {})
+    _, _, tasks = run(distributed(ItemReader=READER), {}, M=MockedResponse("none", ()))
+    assert "answers the invocations none, and this is number 0" in tasks.exhausted[0]
+
+
 def test_a_map_run_beside_something_faster_and_one_that_is_swept_away() -> None:
     branches = [
         distributed(),
@@ -188,7 +223,8 @@ def test_it_goes_no_further_than_it_is_told() -> None:
     wait = {"Type": "Wait", "Seconds": 60, "Next": "T"}
     execution = LocalExecution(parse_definition(machine("W", W=wait, T=task())), NOW)
     execution.start()
-    mocked = MockedRun(execution, [MockedTasks({"T": answers(Return(1, 5000))})])
+    tasks = MockedTasks({"T": answers(Return(1, 5000))})
+    mocked = MockedRun(execution, [tasks], tasks.read_items)
     assert (mocked.until(NOW + 59_999), execution.now, execution.open_tasks) == (None, NOW + 59_999, {})
     assert mocked.until(NOW + 64_999) is None
     assert list(execution.open_tasks) == [1]
@@ -200,7 +236,7 @@ def test_a_task_that_nobody_answers() -> None:
         run(machine("T", T=task("celery:x")))
     execution = LocalExecution(parse_definition(machine("T", T=task("celery:x"))), NOW)
     execution.start()
-    mocked = MockedRun(execution, [lambda task: None])
+    mocked = MockedRun(execution, [lambda task: None], MockedTasks({}).read_items)
     with pytest.raises(UnperformedError):
         mocked.run()
     with pytest.raises(StuckRunError, match="waits for an answer to 'T'"):
