@@ -88,6 +88,12 @@ JSONATA_QUICK_STRING_BYTES: Final = 524_288
 JSONATA_QUICK_ARRAY_ITEMS: Final = 50_000
 """An array made by one JSONata evaluation in the process that asks. [S]"""
 
+JSONATA_SMALL_STRING_BYTES: Final = 8_192
+"""A string made in the process that asks, by expressions with functions whose work grows with the square of it. [S]"""
+
+JSONATA_SMALL_ARRAY_ITEMS: Final = 2_048
+"""An array made in the process that asks, by expressions with functions whose work grows with the square of it. [S]"""
+
 JSONATA_SECONDS: Final = 1.0
 """Time of one JSONata evaluation. [S]"""
 

@@ -73,6 +73,11 @@ IN_PROCESS: Final = Budget(
 )
 """What an evaluation may use in the process that asks for it."""
 
+IN_PROCESS_SMALL: Final = msgspec.structs.replace(
+    IN_PROCESS, string_bytes=limits.JSONATA_SMALL_STRING_BYTES, array_items=limits.JSONATA_SMALL_ARRAY_ITEMS
+)
+"""The same for expressions with functions whose work grows with the square of what they are given."""
+
 FULL: Final = Budget(
     seconds=limits.JSONATA_SECONDS,
     steps=limits.JSONATA_STEPS,
@@ -156,7 +161,9 @@ def _compiled(source: str) -> jlens.Expression:
 
 def carry_out(evaluation: Evaluation, budget: Budget) -> Outcome:
     """Evaluate within a budget. Never raises for what the expression does."""
-    bindings = functions_for(evaluation.functions, evaluation.seed) if evaluation.functions else None
+    bindings = (
+        functions_for(evaluation.functions, evaluation.seed, budget.array_items) if evaluation.functions else None
+    )
     try:
         text = _compiled(evaluation.source).evaluate_json(
             evaluation.document,

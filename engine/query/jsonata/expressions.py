@@ -20,12 +20,14 @@ from stepwell.engine.query import failures
 from stepwell.engine.query.jsonata import functions
 from stepwell.engine.query.jsonata.evaluation import (
     IN_PROCESS,
+    IN_PROCESS_SMALL,
     Evaluation,
     Outcome,
     Outcomes,
     OverBudgetError,
     carry_out,
 )
+from stepwell.engine.query.jsonata.quick import judge
 from stepwell.engine.query.scope import Scope, StatesScope
 
 OPENING: Final = "{%"
@@ -60,7 +62,7 @@ class Jsonata:
     `states` the members of `$states` it reads; `reads_context` tells that it reads `$`, `$$` or a bare name at its top,
     where there is nothing to be read."""
 
-    __slots__ = ("_query", "called", "field", "reads_context", "source", "states", "variables")
+    __slots__ = ("_query", "called", "field", "quick", "reads_context", "source", "states", "variables")
 
     def __init__(self, source: str, field: str) -> None:
         self.source = source
@@ -72,6 +74,7 @@ class Jsonata:
         self.states = frozenset(_MEMBERS if states is True else (name for name in _MEMBERS if name in states))
         self.variables = frozenset(name for name in bindings if name != "states" and name not in functions.NAMES)
         self.reads_context = "input" in reads
+        self.quick = judge(source)
         self._query = _Query(source, (self,))
 
     def __call__(self, scope: Scope) -> Json:
@@ -96,13 +99,15 @@ class Jsonata:
 class _Query:
     """A source in its wrapping, which gives it what the expressions in it read, and nothing else."""
 
-    __slots__ = ("_calls", "_chance", "_members", "_timed", "_variables", "_wrapped")
+    __slots__ = ("_budget", "_calls", "_chance", "_members", "_most", "_timed", "_variables", "_wrapped")
 
     def __init__(self, source: str, expressions: tuple[Jsonata, ...]) -> None:
         called = frozenset[str]().union(*(one.called for one in expressions))
         self._calls = tuple(name for name in functions.NAMES if name in called)
         self._chance = not functions.CHANCE.isdisjoint(called)
         self._timed = not called.isdisjoint(_TIMED)
+        self._most = min(one.quick.most_bytes for one in expressions)
+        self._budget = IN_PROCESS_SMALL if any(one.quick.small for one in expressions) else IN_PROCESS
         members = frozenset[str]().union(*(one.states for one in expressions))
         self._members = tuple(name for name in _MEMBERS if name in members)
         self._variables = sorted(frozenset[str]().union(*(one.variables for one in expressions)))
@@ -126,9 +131,12 @@ class _Query:
         heavy = scope.heavy
         if isinstance(heavy, Outcomes) and (known := heavy.known(evaluation)) is not None:
             return known
-        outcome = carry_out(evaluation, IN_PROCESS)
-        if not outcome.limit:
-            return outcome
+        if len(evaluation.document) <= self._most:
+            outcome = carry_out(evaluation, self._budget)
+            if not outcome.limit:
+                return outcome
+            # What has struck a limit is not tried here again with as much data or more.
+            self._most = len(evaluation.document) - 1
         if heavy is None:
             raise OverBudgetError(evaluation)
         return heavy(evaluation)

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from stepwell.engine import limits
 from stepwell.engine.clock import Entropy
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Json, read, write
@@ -54,15 +53,20 @@ def _partition(array: Json = None, size: Json = None, *rest: Json) -> Json:
     return [list(items[at : at + step]) for at in range(0, len(items), step)]
 
 
-def _range(first: Json = None, last: Json = None, step: Json = None, *rest: Json) -> Json:
+def _ranges(most: int) -> Function:
+    return lambda *arguments: _range(most, *arguments)
+
+
+def _range(most: int, first: Json = None, last: Json = None, step: Json = None, *rest: Json) -> Json:
     start, end, by = _integer(first, "range", 1), _integer(last, "range", 2), _integer(step, "range", 3)
     if rest:
         raise _mismatch("range", 4)
     if by == 0:
         raise FunctionError("D3137", "The third argument of $range cannot be 0")
     numbers = range(start, end + (1 if by > 0 else -1), by)
-    if len(numbers) > limits.JSONATA_ARRAY_ITEMS:
-        raise FunctionError("D2014", f"$range gives more than {limits.JSONATA_ARRAY_ITEMS} numbers", limit=True)
+    # Counted by hand: len() of a range refuses what does not fit a machine word.
+    if numbers and abs(numbers[-1] - start) // abs(by) >= most:
+        raise FunctionError("D2014", f"$range gives more than {most} numbers", limit=True)
     # A sequence, which JSONata reduces: one number stands for itself.
     return numbers[0] if len(numbers) == 1 else list(numbers)
 
@@ -112,10 +116,10 @@ def _uuid(entropy: Entropy) -> Function:
     return uuid
 
 
-_PLAIN: Final[Mapping[str, Function]] = {"partition": _partition, "range": _range, "hash": _hash, "parse": _parsed}
+_PLAIN: Final[Mapping[str, Function]] = {"partition": _partition, "hash": _hash, "parse": _parsed}
 _CHANCE: Final[Mapping[str, Callable[[Entropy], Function]]] = {"random": _random, "uuid": _uuid}
 
-NAMES: Final = tuple(sorted((*_PLAIN, *_CHANCE)))
+NAMES: Final = tuple(sorted((*_PLAIN, *_CHANCE, "range")))
 """The functions by name, without the dollar."""
 
 _BOUND: Final = {"parse": "parsed"}
@@ -129,10 +133,11 @@ CHANCE: Final = frozenset({*_CHANCE, "shuffle"})
 """Functions whose results differ from call to call; `shuffle` is the library's own."""
 
 
-def functions_for(names: Sequence[str], seed: int) -> dict[str, Function]:
-    """The functions, ready to be called in one evaluation with this seed."""
+def functions_for(names: Sequence[str], seed: int, most_items: int) -> dict[str, Function]:
+    """The functions, ready to be called in one evaluation with this seed; `most_items` may an array have that $range gives."""
     entropy = Entropy(seed)
-    return {_BOUND.get(name, name): _PLAIN[name] if name in _PLAIN else _CHANCE[name](entropy) for name in names}
+    made = {"range": _ranges(most_items), **_PLAIN}
+    return {_BOUND.get(name, name): made[name] if name in made else _CHANCE[name](entropy) for name in names}
 
 
 __all__ = ["CHANCE", "NAMES", "PRELUDE", "Function", "FunctionError", "functions_for"]
