@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from stepwell.engine.errors import InvalidPageTokenError, JsonTextError, NotOwnerError, StoreUnavailableError
+from stepwell.engine.errors import (
+    ExpressionsUnavailableError,
+    InvalidPageTokenError,
+    JsonTextError,
+    NotOwnerError,
+    StoreUnavailableError,
+)
 from stepwell.engine.service import refusals
 from stepwell.engine.service.refusals import ErrorCode, ServiceError
 from stepwell.engine.telemetry import LogField
@@ -17,7 +23,7 @@ def refusal_of(error: Exception, request_id: str) -> ServiceError:
     match error:
         case ServiceError():
             return error
-        case StoreUnavailableError() | NotOwnerError():
+        case StoreUnavailableError() | NotOwnerError() | ExpressionsUnavailableError():
             log.warning("A request could not be answered for now", extra={LogField.ERROR: type(error).__name__})
             return ServiceError(
                 ErrorCode.SERVICE_UNAVAILABLE,

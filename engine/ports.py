@@ -6,7 +6,7 @@ Times are milliseconds since the Unix epoch. Ids are the sixteen bytes of `ids.E
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -21,6 +21,17 @@ from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.map_events import Message
 from stepwell.engine.map_ports import NewMapRun
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome, WorkerReport
+from stepwell.engine.query.jsonata import FULL, Evaluation, carry_out
+from stepwell.engine.query.jsonata import Outcome as EvaluationOutcome
+
+Evaluate: TypeAlias = Callable[[Evaluation], Awaitable[EvaluationOutcome]]
+"""Carries out an evaluation that needs more than it may use in this process. Raises `ExpressionsUnavailableError`."""
+
+
+async def evaluate_here(evaluation: Evaluation) -> EvaluationOutcome:
+    """An `Evaluate` for tests and simulations, which have no helper processes."""
+    return carry_out(evaluation, FULL)
+
 
 # ---------------------------------------------------------------------------------------------------- state machines
 

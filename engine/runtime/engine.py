@@ -28,14 +28,16 @@ from stepwell.engine.machine.map_run import child_machine
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
 from stepwell.engine.map_ports import ItemSource, MapRunStore, NewChild, StoredMapRun
 from stepwell.engine.ports import (
+    Evaluate,
     ExecutionView,
     ExpressStore,
     MachineStore,
     RuntimeStore,
+    evaluate_here,
 )
 from stepwell.engine.runtime.commit import Committer
 from stepwell.engine.runtime.dispatch import MAX_DELIVERIES, Dispatcher, Targets, undeliverable
-from stepwell.engine.runtime.executor import Effects, Evaluate, Executor
+from stepwell.engine.runtime.executor import Effects, Executor
 from stepwell.engine.runtime.express import Express
 from stepwell.engine.runtime.express_log import ExpressLog
 from stepwell.engine.runtime.hot import Hot, Work
@@ -91,7 +93,7 @@ class Engine(Effects):
         options: EngineOptions,
         listen: Listen | None = None,
         metrics: Counts | None = None,
-        evaluate: Evaluate | None = None,
+        evaluate: Evaluate = evaluate_here,
         map_store: MapRunStore | None = None,
         items: ItemSource | None = None,
     ) -> None:
@@ -121,7 +123,7 @@ class Engine(Effects):
         self.dispatcher = Dispatcher(store, self.executor, targets, self._may_act, clock.now_ms, metrics)
         self.express = Express(
             targets=targets, clock=clock, seeds=seeds, region=options.region, node=node_tag(options.address),
-            most_bytes=options.express_bytes, may_act=self._may_act, metrics=metrics,
+            most_bytes=options.express_bytes, may_act=self._may_act, metrics=metrics, evaluate=evaluate,
         )  # fmt: skip
         self.express_log = ExpressLog(
             store=express, identity=self.identity, express=self.express, machines=self.machine, clock=clock,

@@ -42,8 +42,16 @@ from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, full_delta, take_delta
 from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
 from stepwell.engine.map_ports import NewMapRun
-from stepwell.engine.ports import CommitEntry, NewDeadLetter, NewExecution, NewTask, RuntimeStore
-from stepwell.engine.query.jsonata import FULL, Evaluation, Outcome, Outcomes, OverBudgetError, carry_out
+from stepwell.engine.ports import (
+    CommitEntry,
+    Evaluate,
+    NewDeadLetter,
+    NewExecution,
+    NewTask,
+    RuntimeStore,
+    evaluate_here,
+)
+from stepwell.engine.query.jsonata import Evaluation, Outcome, Outcomes, OverBudgetError
 from stepwell.engine.runtime.commit import Committer, Fate
 from stepwell.engine.runtime.hot import CONTINUE_TIMER, Attempt, Hot, Work, revive
 from stepwell.engine.runtime.identity import Identity
@@ -61,16 +69,8 @@ SNAPSHOT_AFTER: Final = 64
 ONLY_START: Final = Slice(events=1)
 """A slice in which an execution does not get beyond its ExecutionStarted event."""
 
-Evaluate = Callable[[Evaluation], Awaitable[Outcome]]
-"""Carries out an evaluation that needs more than it may use in this process."""
-
 Machines = Callable[[int, int, str | None], Awaitable[StateMachine]]
 """Gives the compiled definition of (machine key, revision), or of the processor of the Map state in it that is named."""
-
-
-async def in_process(evaluation: Evaluation) -> Outcome:
-    """An `Evaluate` for tests and simulations, which have no helper processes."""
-    return carry_out(evaluation, FULL)
 
 
 class Effects:
@@ -123,9 +123,9 @@ class Executor:
         *,
         region: str,
         metrics: Counts,
-        evaluate: Evaluate | None = None,
+        evaluate: Evaluate = evaluate_here,
     ) -> None:
-        self._carry_out_elsewhere = evaluate or in_process
+        self._carry_out_elsewhere = evaluate
         self._metrics = metrics
         self._store = store
         self._committer = committer

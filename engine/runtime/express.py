@@ -20,11 +20,12 @@ import msgspec
 from stepwell.engine import ids
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock, Entropy, SeedSource
-from stepwell.engine.errors import StoreUnavailableError
+from stepwell.engine.errors import ExpressionsUnavailableError, StoreUnavailableError
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document, write
 from stepwell.engine.limits import MAX_EXPRESS_SECONDS
 from stepwell.engine.machine import events
+from stepwell.engine.machine.chunks import AppliedEvent
 from stepwell.engine.machine.commands import (
     CancelMapRun,
     CancelTask,
@@ -44,8 +45,12 @@ from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, Workflow, forget_delta
 from stepwell.engine.machine.transition import Step, transition
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome
-from stepwell.engine.ports import ExpressStart, ExpressView, TaskAnswer, TaskRequest
+from stepwell.engine.ports import Evaluate, ExpressStart, ExpressView, TaskAnswer, TaskRequest, evaluate_here
+from stepwell.engine.query.jsonata import Evaluation, OverBudgetError
+from stepwell.engine.query.jsonata import Outcome as EvaluationOutcome
 from stepwell.engine.runtime.dispatch import Targets, carry_out
+from stepwell.engine.runtime.hot import Attempt
+from stepwell.engine.runtime.rewind import Rewind, needs_rewind
 from stepwell.engine.states_errors import ErrorName
 from stepwell.engine.telemetry import EXPRESS_BYTES, EXPRESS_ENDED, EXPRESS_RUNNING, TASK_OUTCOMES, TASKS_SENT, Counts
 
@@ -85,6 +90,9 @@ class Run:
     last_now: int = 0
     waiting: bool = False
     """It is in the event loop's queue to go on."""
+    rewind: Rewind | None = None
+    again: Attempt | None = None
+    """How the next event is to be applied, which was applied before."""
     held: int = 0
     written: int = 0
     """Bytes of data that went through it since `held` was reckoned."""
@@ -104,7 +112,10 @@ class Express:
         most_bytes: int,
         may_act: Callable[[], bool],
         metrics: Counts,
+        evaluate: Evaluate = evaluate_here,
     ) -> None:
+        self._carry_out_elsewhere = evaluate
+        self._evaluating: set[asyncio.Task[None]] = set()
         self._targets = targets
         self._clock = clock
         self._seeds = seeds
@@ -154,7 +165,7 @@ class Express:
         )  # fmt: skip
         run = Run(
             start.id, start.machine_key, start.revision, machine, ExecutionState(info), start.attempt, start.trace_header,
-            asyncio.get_running_loop().create_future(),
+            asyncio.get_running_loop().create_future(), rewind=Rewind(machine, info) if needs_rewind(machine) else None,
         )  # fmt: skip
         self._runs[run.id] = run
         self._hold(run, RUN_BYTES + len(start.input.text))
@@ -220,15 +231,24 @@ class Express:
             if run.attempt and (self.doubtful or not self._may_act()):
                 return  # another node may be running it by now: see `resume`
             event = run.works.popleft()
-            now = run.last_now = max(self._clock.now_ms(), run.last_now)
+            attempt = run.again or Attempt(max(self._clock.now_ms(), run.last_now), self._seeds.seed())
+            run.again, run.last_now = None, attempt.now
+            outcomes = attempt.outcomes.anew() if attempt.outcomes.holds else None
             try:
-                step = transition(run.machine, run.state, event, now, Entropy(self._seeds.seed()))
+                step = transition(run.machine, run.state, event, attempt.now, Entropy(attempt.seed), heavy=outcomes)
+            except OverBudgetError as error:
+                self._put_off(run, event, attempt, error.evaluation)
+                return
             except Exception as error:  # whatever it is, this execution must end and the others go on
                 log.exception("the interpreter failed", extra={"execution": run.id.hex()})
                 cause = f"The interpreter failed on this execution: {type(error).__name__}."
-                self._end(run, Finish(Status.FAILED, now, error=ErrorName.RUNTIME, cause=cause))
+                self._end(run, Finish(Status.FAILED, attempt.now, error=ErrorName.RUNTIME, cause=cause))
                 return
             forget_delta(run.state)
+            if run.rewind is not None:
+                known = [] if outcomes is None else outcomes.holds
+                applied = AppliedEvent(event, attempt.now, attempt.seed, step.first_event, known)
+                run.rewind.noted(run.state, applied)
             finish = self._carry_out(run, step.commands)
             if finish is not None:
                 self._end(run, finish)
@@ -236,12 +256,37 @@ class Express:
             self._reckon(run, step)
             if run.held > self._most_bytes // 2:
                 cause = f"The execution holds more data at once ({run.held} bytes) than an Express execution may here."
-                self._end(run, Finish(Status.FAILED, now, error=ErrorName.DATA_LIMIT_EXCEEDED, cause=cause))
+                self._end(run, Finish(Status.FAILED, run.last_now, error=ErrorName.DATA_LIMIT_EXCEEDED, cause=cause))
                 return
             more = step.more
         if more and not run.works:
             run.works.append(events.Continued())
         self._schedule(run)
+
+    def _put_off(self, run: Run, event: Event, attempt: Attempt, evaluation: Evaluation) -> None:
+        """An expression needs more than it may use here: apply the event as it was applied, once its outcome is known."""
+        run.waiting = True
+        run.works.appendleft(event)
+        run.again = attempt
+        evaluating = asyncio.create_task(self._evaluate(run, attempt, evaluation))
+        self._evaluating.add(evaluating)
+        evaluating.add_done_callback(self._evaluating.discard)
+
+    async def _evaluate(self, run: Run, attempt: Attempt, evaluation: Evaluation) -> None:
+        outcome: EvaluationOutcome | None = None
+        while outcome is None and self._runs.get(run.id) is run:
+            try:
+                outcome = await self._carry_out_elsewhere(evaluation)
+            except ExpressionsUnavailableError as error:
+                log.warning(
+                    "an expression waits to be evaluated", extra={"execution": run.id.hex(), "reason": str(error)}
+                )
+                await asyncio.sleep(1)
+        if outcome is not None and self._runs.get(run.id) is run:
+            assert run.rewind is not None
+            attempt.outcomes.add(evaluation, outcome)
+            run.state = run.rewind.position()
+            self._go_on(run)
 
     def _carry_out(self, run: Run, commands: list[Command]) -> Finish | None:
         closed = {command.task for command in commands if isinstance(command, CloseTask | CancelTask)}

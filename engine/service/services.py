@@ -12,6 +12,7 @@ from stepwell.engine.ports import (
     ApiKeyStore,
     ConnectionStore,
     DeadLetterStore,
+    Evaluate,
     ExecutionReader,
     ExpressReader,
     FunctionStore,
@@ -29,7 +30,7 @@ from stepwell.engine.service.executions import Executions
 from stepwell.engine.service.functions import Functions
 from stepwell.engine.service.map_runs import MapRuns
 from stepwell.engine.service.state_machines import StateMachines
-from stepwell.engine.service.state_tests import Evaluate, StateTests
+from stepwell.engine.service.state_tests import StateTests
 from stepwell.engine.service.tasks import Tasks
 
 

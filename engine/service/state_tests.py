@@ -6,10 +6,10 @@ Rules and texts are those of the Step Functions API. Nothing is stored. It must 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from stepwell.engine import ids
 from stepwell.engine.asl.diagnostics import DefinitionError
@@ -33,9 +33,8 @@ from stepwell.engine.machine.single_state import (
     TooManyFailuresError,
 )
 from stepwell.engine.machine.snapshot import ExecutionInfo
-from stepwell.engine.ports import HttpTrace, TaskPerformer, TaskRequest
-from stepwell.engine.query.jsonata import Evaluation, Outcomes, OverBudgetError
-from stepwell.engine.query.jsonata import Outcome as Evaluated
+from stepwell.engine.ports import Evaluate, HttpTrace, TaskPerformer, TaskRequest
+from stepwell.engine.query.jsonata import Outcomes, OverBudgetError
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.service import checks, refusals
 from stepwell.engine.service.context import RequestContext
@@ -44,9 +43,6 @@ from stepwell.engine.service.mocked_context import mocked_context
 from stepwell.engine.service.reader_data import items_in
 from stepwell.engine.service.refusals import ErrorCode, ServiceError
 from stepwell.engine.states_errors import ErrorName
-
-Evaluate: TypeAlias = Callable[[Evaluation], Awaitable[Evaluated]]
-"""Carries out an expression that needs more than it may use in this process."""
 
 DEFAULT_ROLE: Final = "arn:aws:iam::000000000000:role/stepwell"
 _THREAD_BYTES: Final = 65_536

@@ -135,6 +135,21 @@ def test_a_task_is_performed_and_its_result_flows_on(sfn: Any, stack: Stack) -> 
     assert asked.claim_key
 
 
+def test_a_task_is_performed_once_whatever_its_expressions_need(sfn: Any, stack: Stack) -> None:
+    total = "$reduce([1..60000], function($a, $b) {$a + $b})"
+    definition = {
+        **TASK, "QueryLanguage": "JSONata",
+        "Arguments": {"total": f"{{% {total} %}}", "id": "{% $uuid() %}"},
+        "Output": f"{{% {{'total': {total}, 'id': $states.result.got.id}} %}}",
+    }  # fmt: skip
+    stack.performer.answer = lambda request: succeeded(request, {"got": request.payload.value})
+    tested = sfn.test_state(definition=json.dumps(definition), roleArn=ROLE, inspectionLevel="DEBUG")
+    (asked,) = stack.performer.asked
+    arguments = json.loads(asked.payload.text)
+    assert json.loads(tested["output"]) == arguments and arguments["total"] == 60_000 * 60_001 // 2
+    assert json.loads(tested["inspectionData"]["afterArguments"]) == arguments
+
+
 def test_what_performs_a_task_may_fail(sfn: Any, stack: Stack) -> None:
     def failed(request: TaskRequest) -> TaskFailed:
         return TaskFailed(request.task, "Card.Declined", "no money")

@@ -14,13 +14,12 @@ from stepwell.engine.machine import chunks
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.replay import replay
 from stepwell.engine.machine.snapshot import ExecutionState
-from stepwell.engine.ports import CommandOutcome
+from stepwell.engine.ports import CommandOutcome, Evaluate, evaluate_here
 from stepwell.engine.query.jsonata import Evaluation, Outcome
-from stepwell.engine.runtime.executor import Evaluate, in_process
 from stepwell.engine.runtime.expressions import Expressions
 from stepwell.engine.runtime.hot import info_of
 from tests.runtime.test_node import PASS
-from tests.support.nodes import Node, open_node
+from tests.support.nodes import CommandedTargets, Node, open_node
 from tests.support.waiting import until
 
 SUM = "$reduce([1..60000], function($a, $b) {$a + $b})"
@@ -40,7 +39,7 @@ def one(output: Json) -> dict[str, Any]:
 class Elsewhere:
     """Carries out what it is asked for once it may."""
 
-    def __init__(self, evaluate: Evaluate = in_process) -> None:
+    def __init__(self, evaluate: Evaluate = evaluate_here) -> None:
         self.evaluate = evaluate
         self.asked: list[Evaluation] = []
         self.may = asyncio.Event()
@@ -197,3 +196,30 @@ async def test_fifty_that_run_away_hold_up_none_beside_them(database: str) -> No
             elsewhere.may.set()
         assert ended.index("heavy") < 3
     await expressions.close()
+
+
+async def test_an_express_execution_goes_on_from_where_it_was(database: str) -> None:
+    """Nothing of it is stored: its position is found again by what was applied."""
+    elsewhere = Elsewhere()
+    loop = machine(
+        {
+            "Count": {"Type": "Pass", "Assign": {"n": "{% $n + 1 %}", "id": "{% $uuid() %}"}, "Next": "Work"},
+            "Work": {
+                "Type": "Task", "Resource": "arn:aws:lambda:us-east-1:000000000000:function:f", "Arguments": {"id": "{% $id %}"},
+                "Output": "{% $states.result.id = $id %}", "Next": "Again",
+            },
+            "Again": {"Type": "Choice", "Choices": [{"Condition": "{% $n < 70 %}", "Next": "Count"}], "Default": "Sum"},
+            "Sum": {"Type": "Pass", "Output": {"sum": f"{{% {SUM} %}}", "n": "{% $n %}", "same": "{% $states.input %}"}, "Next": "End"},
+            "End": {"Type": "Pass", "Output": {"sum": f"{{% {SUM} + $states.input.sum %}}", "n": "{% $states.input.n %}",
+                    "same": "{% $states.input.same %}"}, "End": True},
+        }
+    )  # fmt: skip
+    start = {"Start": {"Type": "Pass", "Assign": {"n": 0}, "Next": "Count"}}
+    definition = loop | {"StartAt": "Start", "States": start | loop["States"]}
+    targets = CommandedTargets({"Work": lambda payload: payload})
+    async with open_node(database, targets, evaluate=elsewhere) as node:
+        record = await node.machine(definition, "quick", type="EXPRESS")
+        answer = await node.run_express(record, {})
+        assert answer.status is Status.SUCCEEDED and answer.output is not None
+        assert answer.output.value == {"sum": 2 * TOTAL, "n": 70, "same": True}
+        assert len(elsewhere.asked) == 2 and targets.count("Work") == 70

@@ -35,6 +35,7 @@ from stepwell.engine.machine.commands import (
 )
 from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.machine.replay import all_here
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, fold, full_delta, restore, take_delta
 from stepwell.engine.machine.transition import DEFAULT_SLICE, Step, transition
@@ -169,7 +170,7 @@ class LocalMachine:
         """One transition. It is made durable at once, unless `commit_steps` is False."""
         seed = len(self.applied) + 1
         before = self.state.next_event
-        step = transition(self.machine, self.state, event, self.now, Entropy(seed), self.slice)
+        step = transition(self.machine, self.state, event, self.now, Entropy(seed), self.slice, all_here)
         assert step.first_event == before
         self.state = step.state
         if self.state.status is Status.RUNNING:

@@ -21,6 +21,7 @@ from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine import events
 from stepwell.engine.machine.chunks import Chunk, encode
 from stepwell.engine.machine.commands import Finish, ScheduleTask, Status
+from stepwell.engine.machine.replay import all_here
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, Workflow
 from stepwell.engine.machine.transition import transition
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome, WorkerReport
@@ -250,12 +251,14 @@ class MemoryRuntime:
         self, id: ExecutionId, execution: _Execution, event: events.Event, new: NewExecution | None = None
     ) -> None:
         now = self.clock.now_ms()
-        step = transition(execution.machine, execution.state, event, now, Entropy(self.seeds.seed()))
+        step = transition(execution.machine, execution.state, event, now, Entropy(self.seeds.seed()), heavy=all_here)
         state = execution.state = step.state
         made, commands = step.events, step.commands
         first = step.first_event
         while step.more:
-            step = transition(execution.machine, state, events.Continued(), now, Entropy(self.seeds.seed()))
+            step = transition(
+                execution.machine, state, events.Continued(), now, Entropy(self.seeds.seed()), heavy=all_here
+            )
             state = execution.state = step.state
             made, commands = made + step.events, commands + step.commands
         letter = None

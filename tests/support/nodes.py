@@ -20,6 +20,7 @@ from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
 from stepwell.engine.map_ports import ItemSource
 from stepwell.engine.ports import (
+    Evaluate,
     ExecutionView,
     ExpressView,
     MachineRecord,
@@ -27,9 +28,9 @@ from stepwell.engine.ports import (
     StartRequest,
     TargetResult,
     TaskRequest,
+    evaluate_here,
 )
 from stepwell.engine.runtime.engine import Engine, EngineOptions
-from stepwell.engine.runtime.executor import Evaluate
 from stepwell.engine.runtime.peers import Listener
 from stepwell.engine.runtime.requests import Requests
 from stepwell.engine.store.executions import PostgresExecutions
@@ -172,7 +173,7 @@ async def open_node(
     owns_shards: bool = True,
     notify: bool = True,
     items: ItemSource | None = None,
-    evaluate: Evaluate | None = None,
+    evaluate: Evaluate = evaluate_here,
     **more: Any,
 ) -> AsyncIterator[Node]:
     """An engine node over the database at `url`; with `listen`, other nodes can reach it."""
