@@ -82,9 +82,12 @@ check: lint types contracts test ## all of the above
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) pyproject.toml
 
+# Without parquet, whose one dependency is larger than all others together.
+RUN_EXTRAS = server embedded aws ai otel
+
 lock: dev ## write the locked requirements anew (UPGRADE=1: with the newest versions)
 	@$(LOCK) --all-extras --group dev --output-file requirements/dev.txt
-	@$(LOCK) --all-extras --group build --constraint requirements/dev.txt --output-file requirements/run.txt
+	@$(LOCK) $(RUN_EXTRAS:%=--extra %) --group build --constraint requirements/dev.txt --output-file requirements/run.txt
 	@$(LOCK) --constraint requirements/dev.txt --output-file requirements/worker.txt
 
 bench: dev ## measure durable executions a second (BENCH="arguments")

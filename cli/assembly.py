@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -52,6 +53,8 @@ from stepwell.engine.targets.celery import CeleryTarget
 from stepwell.engine.targets.celery_results import ResultsConsumer
 from stepwell.engine.targets.functions import FunctionTarget, function_pool
 from stepwell.engine.targets.http import HttpSettings, http_target
+from stepwell.engine.targets.items.source import ObjectItems
+from stepwell.engine.targets.objects import Buckets, FileBuckets, S3Buckets
 from stepwell.engine.targets.registry import TargetRegistry
 from stepwell.engine.targets.services import ServiceTarget
 
@@ -128,6 +131,8 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
             life.push_async_callback(listener.close)
         expressions = Expressions()
         life.push_async_callback(expressions.close)
+        items = object_items(settings)
+        life.push_async_callback(items.close)
         engine = Engine(
             store=store,
             express=express,
@@ -148,6 +153,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
             ),
             listen=store.listen if settings.notify else None,
             map_store=PostgresMapRunStore(store, pool, clock),
+            items=items,
             evaluate=expressions.carry_out,
         )
         requests = Requests(engine, store, clock, seeds, secret=secret)
@@ -205,6 +211,13 @@ def needed(database_url: str | None) -> str:
             "No database is named. Set STEPWELL_DATABASE_URL, or use `stepwell up`, which brings one along."
         )
     return database_url
+
+
+def object_items(settings: Settings) -> ObjectItems:
+    """Where Map Runs read items and write results."""
+    named = (bucket.partition("=") for bucket in settings.buckets)
+    files = FileBuckets({name: Path(directory).expanduser() for name, _, directory in named})
+    return ObjectItems(Buckets(files, S3Buckets(region=settings.region, endpoint_url=settings.s3_endpoint_url)))
 
 
 def secret_box(settings: Settings) -> SecretBox:

@@ -100,6 +100,15 @@ def _template_url(value: str) -> str:
     return _url("http", "https")(value)
 
 
+def _buckets(value: str) -> tuple[str, ...]:
+    given = tuple(filter(None, map(str.strip, value.split(","))))
+    for one in given:
+        name, _, directory = one.partition("=")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", name) or not directory:
+            raise _Unusable("must be `name=/directory`, several of them separated by commas")
+    return given
+
+
 def _region(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9-]{1,40}", value):
         raise _Unusable("must be the name of a region, such as us-east-1")
@@ -179,6 +188,19 @@ class Settings:
     account: str = _setting("STEPWELL_ACCOUNT", _account, "000000000000", "The account in ARNs.")
     url: str = _setting(
         "STEPWELL_URL", _base_url, f"http://127.0.0.1:{DEFAULT_PORT}", "The server that client commands talk to."
+    )
+    buckets: tuple[str, ...] = _setting(
+        "STEPWELL_BUCKETS",
+        _buckets,
+        (),
+        "Buckets that are directories of the engine's machine, as `name=/directory`, separated by commas: Distributed Maps read items "
+        "from them and write results to them without S3.",
+    )
+    s3_endpoint_url: str | None = _setting(
+        "STEPWELL_S3_ENDPOINT_URL",
+        _base_url,
+        None,
+        "The S3-compatible storage of all other buckets; by default what boto3 finds (AWS_ENDPOINT_URL_S3), else AWS's.",
     )
     api_key: str | None = _setting(
         "STEPWELL_API_KEY", _text, None, "The bearer key that client commands show.", secret=True

@@ -71,7 +71,7 @@ def test_metadata_says_who_what_and_for_which_python(distribution: Distribution)
     assert about["Version"] == stepwell.__version__
     assert about["Requires-Python"] == ">=3.11"
     assert about["License-Expression"] == "Apache-2.0"
-    assert set(about.get_all("Provides-Extra", [])) == {"server", "embedded", "aws", "ai", "otel"}
+    assert set(about.get_all("Provides-Extra", [])) == {"server", "embedded", "aws", "ai", "otel", "parquet"}
 
 
 def test_wheel_runs_from_its_archive(distribution: Distribution, tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def wanted(pyproject: dict[str, Any], lock: str) -> list[Requirement]:
     project = pyproject["project"]
     texts = list(project["dependencies"])
     if lock != "worker.txt":
-        texts += [text for extra in project["optional-dependencies"].values() for text in extra]
+        extras = project["optional-dependencies"]
+        texts += [text for name in extras if lock == "dev.txt" or name != "parquet" for text in extras[name]]
         texts += groups(pyproject, "dev" if lock == "dev.txt" else "build")
     return [Requirement(text) for text in texts]
 
