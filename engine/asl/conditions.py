@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, cast
 
 from stepwell.engine.asl import query_rules, rules
+from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.placeholders import left_open
 from stepwell.engine.asl.report import Place, Report
-from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.choice_operators import OPERATORS, compile_condition
 from stepwell.engine.query.scope import Scope

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from stepwell.engine.asl.states import QueryLanguage, StateType
+from stepwell.engine.asl.language import QueryLanguage, StateType
 
 
 class Kind(Enum):

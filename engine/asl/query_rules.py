@@ -11,9 +11,9 @@ from typing import Final, TypeAlias
 
 from stepwell.engine import limits
 from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.placeholders import is_open
 from stepwell.engine.asl.report import Place, Report, steps_of
-from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.intrinsics import compile_intrinsic

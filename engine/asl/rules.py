@@ -13,9 +13,9 @@ from stepwell.engine import limits
 from stepwell.engine.asl import query_rules
 from stepwell.engine.asl.diagnostics import DiagnosticCode
 from stepwell.engine.asl.fields import CHOSEN_VALUES, Kind
+from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.query_rules import Check
 from stepwell.engine.asl.report import Place, Report
-from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonata import is_jsonata
 from stepwell.engine.query.timestamps import parse_timestamp_ns

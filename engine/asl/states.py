@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
+from stepwell.engine.asl.language import QueryLanguage, StateType
 from stepwell.engine.asl.resources import Resource
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonpath import JsonPath
@@ -18,25 +19,36 @@ from stepwell.engine.query.paths import ReferencePath
 from stepwell.engine.query.scope import Scope
 from stepwell.engine.query.templates import Template
 
-
-class StateType(StrEnum):
-    """The eight state types of the specification."""
-
-    PASS = "Pass"
-    TASK = "Task"
-    CHOICE = "Choice"
-    WAIT = "Wait"
-    SUCCEED = "Succeed"
-    FAIL = "Fail"
-    PARALLEL = "Parallel"
-    MAP = "Map"
-
-
-class QueryLanguage(StrEnum):
-    """How a state reads data."""
-
-    JSONPATH = "JSONPath"
-    JSONATA = "JSONata"
+__all__ = [
+    "Assignment",
+    "BaseState",
+    "Catcher",
+    "ChoiceRule",
+    "ChoiceState",
+    "FailState",
+    "FieldValue",
+    "Flow",
+    "ItemBatcher",
+    "ItemProcessor",
+    "ItemReader",
+    "JitterStrategy",
+    "JsonPathFlow",
+    "JsonataFlow",
+    "MapState",
+    "ParallelState",
+    "PassState",
+    "ProcessorMode",
+    "QueryLanguage",
+    "ResultWriter",
+    "Retrier",
+    "State",
+    "StateContainer",
+    "StateMachine",
+    "StateType",
+    "SucceedState",
+    "TaskState",
+    "WaitState",
+]
 
 
 class JitterStrategy(StrEnum):

@@ -15,11 +15,11 @@ from stepwell.engine.asl.conditions import check_rule
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode
 from stepwell.engine.asl.fields import FieldSet, Kind
 from stepwell.engine.asl.graph import check_graph
+from stepwell.engine.asl.language import QueryLanguage, StateType
 from stepwell.engine.asl.placeholders import left_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.resource_rules import Target
 from stepwell.engine.asl.source import count_keys, read_definition, too_deep, with_positions
-from stepwell.engine.asl.states import QueryLanguage, StateType
 from stepwell.engine.jsontypes import Json
 
 

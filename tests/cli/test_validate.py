@@ -226,13 +226,17 @@ ODD = {
     "empty": b"",
     "bom": b"\xef\xbb\xbf{}",
     "number": b"42",
+    "lines": b"{\n" + b'"a":1,\n' * 1_000_000 + b"}",
+    "huge number": b'{"StartAt":"A","TimeoutSeconds":' + b"9" * 100_000 + b"}",
+    "duplicate": b'{"StartAt":"A","StartAt":"A","States":{"A":{"Type":"Succeed"}}}',
     "escape": b'{"StartAt":"A\x1b[31m',
 }
 
 
+@pytest.mark.parametrize("suffix", ("json", "yaml"))
 @pytest.mark.parametrize("name", ODD)
-def test_odd_files_are_refused_in_words(write: Write, name: str) -> None:
-    ran = command("validate", write(ODD[name], "odd.json"))
+def test_odd_files_are_refused_in_words(write: Write, name: str, suffix: str) -> None:
+    ran = command("validate", write(ODD[name], f"odd.{suffix}"))
     assert ran.returncode == 1
     assert "Traceback" not in ran.stderr
     assert "error:" in ran.stdout

@@ -7,6 +7,7 @@ It must not know what is drawn.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,6 +16,8 @@ from typing import Final
 RANK_GAP: Final = 40.0
 NODE_GAP: Final = 30.0
 BEND_GAP: Final = 16.0
+_MOST_BENDS: Final = 50_000
+"""A picture that would need more has lines from box to box that go over others: it is too large to look at as a whole."""
 _ORDER_ROUNDS: Final = 12
 _COLUMN_ROUNDS: Final = 40
 _FIRST_ROUNDS: Final = 3
@@ -55,8 +58,9 @@ class _Spot:
     x: float = 0.0
     above: list[int] = field(default_factory=list)
     below: list[int] = field(default_factory=list)
-    pulls: list[tuple[int, float]] = field(default_factory=list)
-    """The spots it is linked to, and how much it wants to be in their columns."""
+    pulls_up: list[tuple[int, float]] = field(default_factory=list)
+    pulls_down: list[tuple[int, float]] = field(default_factory=list)
+    """The spots it is linked to, above and below, and how much it wants to be in their columns."""
 
 
 def place(sizes: Sequence[tuple[float, float]], links: Sequence[Link]) -> Placed:
@@ -64,7 +68,8 @@ def place(sizes: Sequence[tuple[float, float]], links: Sequence[Link]) -> Placed
     forward = _forward(len(sizes), links)
     ranks = _ranks(len(sizes), links, forward)
     spots = [_Spot(width, height, rank, bend=False) for (width, height), rank in zip(sizes, ranks, strict=True)]
-    chains = [_chain(spots, link, turned) for link, turned in zip(links, forward, strict=True)]
+    bends = sum(abs(ranks[link.source] - ranks[link.target]) for link in links) <= _MOST_BENDS
+    chains = [_chain(spots, link, down, bends) for link, down in zip(links, forward, strict=True)]
     rows = _ordered(spots)
     _columns(spots, rows)
     _straighten(spots, rows)
@@ -152,7 +157,7 @@ def _ranks(count: int, links: Sequence[Link], forward: Sequence[bool]) -> list[i
     return ranks
 
 
-def _chain(spots: list[_Spot], link: Link, down: bool) -> tuple[list[int], int | None]:
+def _chain(spots: list[_Spot], link: Link, down: bool, bends: bool) -> tuple[list[int], int | None]:
     """The spots a link goes through, from its source to its target, and the one that has its caption."""
     if link.source == link.target:
         return [], None
@@ -161,7 +166,7 @@ def _chain(spots: list[_Spot], link: Link, down: bool) -> tuple[list[int], int |
     chain = [source]
     caption: int | None = None
     middle = first + 1 if down else last - 1
-    for rank in range(first + 1, last):
+    for rank in range(first + 1, last) if bends else ():
         has_caption = rank == middle and bool(link.width)
         spot = _Spot(link.width if has_caption else 2.0, link.height if has_caption else 0.0, rank, bend=True)
         spots.append(spot)
@@ -173,8 +178,8 @@ def _chain(spots: list[_Spot], link: Link, down: bool) -> tuple[list[int], int |
         spots[upper].below.append(lower)
         spots[lower].above.append(upper)
         weight = link.weight * (_BEND_WEIGHT if spots[upper].bend and spots[lower].bend else 1.0)
-        spots[upper].pulls.append((lower, weight))
-        spots[lower].pulls.append((upper, weight))
+        spots[upper].pulls_down.append((lower, weight))
+        spots[lower].pulls_up.append((upper, weight))
     return (chain if down else chain[::-1]), caption
 
 
@@ -221,10 +226,13 @@ def _crossings(spots: list[_Spot], rows: list[list[int]]) -> int:
     total = 0
     for upper, lower in pairwise(rows):
         position = {index: place for place, index in enumerate(lower)}
-        ends = [position[each] for index in upper for each in sorted(spots[index].below, key=position.__getitem__)]
-        total += sum(
-            ends[later] < ends[earlier] for earlier in range(len(ends)) for later in range(earlier + 1, len(ends))
-        )
+        ends: list[int] = []
+        for index in upper:
+            ends += sorted(position[each] for each in spots[index].below if each in position)
+        seen: list[int] = []
+        for end in ends:
+            total += len(seen) - bisect_right(seen, end)
+            insort(seen, end)
     return total
 
 
@@ -240,8 +248,10 @@ def _columns(spots: list[_Spot], rows: list[list[int]]) -> None:
             wanted, weights = [], []
             for index in row:
                 spot = spots[index]
-                side = None if round > _FIRST_ROUNDS else spot.above if round % 2 == 0 else spot.below
-                pulls = [(spots[each].x, weight) for each, weight in spot.pulls if side is None or each in side]
+                linked = spot.pulls_up if round % 2 == 0 else spot.pulls_down
+                if round > _FIRST_ROUNDS:
+                    linked = [*spot.pulls_up, *spot.pulls_down]
+                pulls = [(spots[each].x, weight) for each, weight in linked]
                 total = sum(weight for _, weight in pulls)
                 wanted.append(sum(x * weight for x, weight in pulls) / total if total else spot.x)
                 weights.append(max(total, 0.1))
@@ -281,12 +291,11 @@ def _straighten(spots: list[_Spot], rows: list[list[int]]) -> None:
 def _threads(spots: list[_Spot]) -> list[list[int]]:
     """Chains of spots, from top to bottom, each the strongest link of the one above and of the one below."""
 
-    def strongest(index: int, side: list[int]) -> int | None:
-        links = [(weight, -each) for each, weight in spots[index].pulls if each in side]
-        return -max(links)[1] if links else None
+    def strongest(pulls: list[tuple[int, float]]) -> int | None:
+        return max(pulls, key=lambda pull: (pull[1], -pull[0]))[0] if pulls else None
 
-    under = {index: strongest(index, spot.below) for index, spot in enumerate(spots)}
-    over = {index: strongest(index, spot.above) for index, spot in enumerate(spots)}
+    under = {index: strongest(spot.pulls_down) for index, spot in enumerate(spots)}
+    over = {index: strongest(spot.pulls_up) for index, spot in enumerate(spots)}
     following = {index: below for index, below in under.items() if below is not None and over[below] == index}
     threads = []
     for index in set(following) - set(following.values()):

@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import Final
 
 from stepwell.engine.asl.drawing.captions import detail, errors_caption, retry_caption, rule_caption
+from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.lints.walk import StateAt, language_of, states_in
-from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.jsontypes import Json
 
 START: Final = "\udc00"

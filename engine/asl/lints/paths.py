@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.lints.references import expressions_of, template_strings
 from stepwell.engine.asl.lints.shapes import SCALAR, Shape, at, cut, joined, missing_step, put, shape_of, steps_of_path
 from stepwell.engine.asl.lints.walk import StateAt, language_of, states_in
 from stepwell.engine.asl.report import Place, Report, steps_of
-from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonata import Jsonata, source_of
 

@@ -12,10 +12,10 @@ from typing import Final
 
 from stepwell.engine.asl import fields
 from stepwell.engine.asl.fields import Field, FieldSet, Kind
+from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.lints.walk import StateAt
 from stepwell.engine.asl.placeholders import is_open
 from stepwell.engine.asl.report import Place
-from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonata import Jsonata, is_jsonata
 

@@ -6,7 +6,7 @@ What is found is never part of a message; `hide` takes it out of whatever is sho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
@@ -22,8 +22,11 @@ _SHAPES: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     ("a Stripe key", re.compile(r"\b[rs]k_live_[A-Za-z0-9]{16,}")),
     ("a Google API key", re.compile(r"\bAIza[A-Za-z0-9_-]{35}\b")),
     ("an API key", re.compile(r"\bsk-(?:[a-z]+-)*[A-Za-z0-9_-]{32,}")),
-    ("a JSON web token", re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}")),
-    ("a password in a URL", re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s:@]*:(?!\$\{)[^/\s:@{}$]{3,}@[^/\s]")),
+    ("a JSON web token", re.compile(r"\beyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]{10,8000}\.[A-Za-z0-9_-]{10,}")),
+    (
+        "a password in a URL",
+        re.compile(r"\b[a-z][a-z0-9+.-]{0,20}://[^/\s:@]{0,200}:(?!\$\{)[^/\s:@{}$]{3,200}@[^/\s]"),
+    ),
     ("credentials", re.compile(r"(?:^|['\"\s])(?:Bearer|Basic) +[A-Za-z0-9+/_.~-]{16,}=*(?=$|['\"\s])")),
 )
 """What secrets of well-known kinds look like."""
@@ -37,7 +40,9 @@ _COMPUTED: Final = re.compile(r"^\$|^\{%|\$\{|\{\{resolve:|^arn:|^States\.|^http
 """What a value looks like that is no secret but says where it comes from, or stands for one."""
 _LEAST_CHARS: Final = 6
 _LEAST_WORD: Final = 16
-_NAMED_IN_TEXT: Final = re.compile(r"([A-Za-z_][\w.-]{0,100})[\"']?\s{0,10}:\s{0,10}[\"']?([^\s\"',}]{6,})")
+_MOST_SECRETS: Final = 100
+_SEEN: Final = re.compile(r"\S")
+_NAMED_IN_TEXT: Final = re.compile(r"(?<![\w.-])([A-Za-z_][\w.-]{0,100})[\"']?\s{0,10}:\s{0,10}[\"']?([^\s\"',}]{6,})")
 _NAMED: Final = "what its name says is a secret"
 
 
@@ -65,8 +70,10 @@ def secrets_in_text(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def hide(text: str, secrets: Iterable[str]) -> str:
-    """Text with each secret in it, however it is written down, covered by as many dots."""
+def hide(text: str, secrets: Collection[str]) -> str:
+    """Text with each secret in it, however it is written down, covered by as many dots; all of it where there are very many."""
+    if len(secrets) > _MOST_SECRETS:
+        return _SEEN.sub("•", text)
     forms = {form for secret in secrets for form in (secret, write_text(secret)[1:-1], *_long_words(secret))}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "•" * len(form))

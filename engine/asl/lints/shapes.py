@@ -16,6 +16,9 @@ from stepwell.engine.jsontypes import Json
 _MAX_DEPTH: Final = 8
 """Levels of an object that are kept apart; what is deeper is anything. It ends loops that nest a value into itself."""
 
+_MAX_FIELDS: Final = 200
+"""Fields an object may have to be looked at."""
+
 _PATH: Final = re.compile(r"\$((?:\.[A-Za-z_][A-Za-z0-9_]*|\['[^'\\]*'\])*)")
 _STEP: Final = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\['([^'\\]*)'\]")
 
@@ -73,7 +76,7 @@ def put(shape: Shape, text: str, value: Shape) -> Shape:
 def _put(shape: Shape, steps: list[str], value: Shape) -> Shape:
     if not steps:
         return value
-    if not isinstance(shape, Mapping):
+    if not isinstance(shape, Mapping) or len(shape) >= _MAX_FIELDS:
         return None
     return {**shape, steps[0]: _put(shape.get(steps[0], {}), steps[1:], value)}
 
@@ -85,6 +88,8 @@ def joined(one: Shape, other: Shape, depth: int = 0) -> Shape:
     if not isinstance(one, Mapping) or not isinstance(other, Mapping) or depth >= _MAX_DEPTH:
         return None
     names = {**one, **other}
+    if len(names) > _MAX_FIELDS:
+        return None
     return {
         name: joined(one[name], other[name], depth + 1) if name in one and name in other else names[name]
         for name in names

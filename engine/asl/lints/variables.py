@@ -11,12 +11,15 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.lints.references import assigned, references
 from stepwell.engine.asl.lints.walk import StateAt, language_of, states_in
 from stepwell.engine.asl.report import Place, Report
-from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.jsontypes import Json
 
+_VISITS_PER_STATE: Final = 50
+_MOST_WORK: Final = 20_000_000
+"""Bounds of the analysis, which no machine that people write comes near. Beyond them nothing is said."""
 _NONE: Final[frozenset[str]] = frozenset()
 
 
@@ -66,7 +69,11 @@ def _before(
         return {}
     before = {start: outer}
     pending = [start]
+    visits = 0
     while pending:
+        visits += 1
+        if visits > _VISITS_PER_STATE * len(states) or visits * len(before[pending[-1]]) > _MOST_WORK:
+            return {}
         state = states[pending.pop()]
         known = before[state.name]
         for target, names in _exits(state):

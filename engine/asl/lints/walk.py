@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.report import Place
-from stepwell.engine.asl.states import QueryLanguage
 from stepwell.engine.jsontypes import Json
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwell.engine.asl.diagnostics import DefinitionError, Severity
+from stepwell.engine.asl.document import Syntax, examine
 from stepwell.engine.asl.fields import STATE_FIELDS
 from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.asl.states import StateMachine
@@ -78,3 +79,59 @@ def test_a_definition_with_a_piece_taken_out(data: st.DataObject) -> None:
             break
         node = inner
     check(definition)
+
+
+@given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))))
+def test_any_bytes(text: bytes) -> None:
+    for syntax in Syntax:
+        examined = examine(text, syntax=syntax)
+        assert examined.findings
+        assert all(one.message for one in examined.findings)
+
+
+PIECES = st.sampled_from(
+    [
+        "{",
+        "}",
+        "[",
+        "]",
+        '"',
+        ":",
+        ",",
+        "\n",
+        "  ",
+        "- ",
+        "#",
+        "&a",
+        "*a",
+        "!Sub ",
+        "|",
+        ">",
+        "%",
+        "\t",
+        "\0",
+        "\ufeff",
+        "${x}",
+        "<<",
+        "? ",
+    ]
+)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(sorted(BODIES)), st.data())
+def test_a_text_with_pieces_put_in_and_taken_out(type_name: str, data: st.DataObject) -> None:
+    text = json.dumps(machine(body(type_name)), indent=data.draw(st.sampled_from([None, 2])))
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        end = min(len(text), start + data.draw(st.integers(0, 4)))
+        text = text[:start] + data.draw(PIECES) + text[end:]
+    for syntax in Syntax:
+        for finding in examine(text, syntax=syntax).findings:
+            assert finding.line is None or 1 <= finding.line <= text.count("\n") + 2
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(sorted(BODIES)), st.sampled_from(FIELD_NAMES), LIKELY)
+def test_any_value_in_any_field_of_a_jsonata_machine(type_name: str, field: str, value: Json) -> None:
+    check({**machine(copy.deepcopy(body(type_name, **{field: value}))), "QueryLanguage": "JSONata"})
