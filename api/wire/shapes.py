@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 from stepwell.engine.asl.diagnostics import Diagnostic
+from stepwell.engine.asl.variable_references import variable_references
 from stepwell.engine.ids import labelled_machine
 from stepwell.engine.jsontypes import spaced, write
 from stepwell.engine.machine.commands import Status
@@ -35,6 +36,7 @@ def machine(record: MachineRecord, *, data: bool) -> Answer:
         "type": record.type,
         "creationDate": seconds(record.created_at),
         **_configuration(record),
+        **(_references(record.definition) if data else {}),
     }
     if record.revision_id is not None:
         answer["revisionId"] = record.revision_id
@@ -53,6 +55,11 @@ def _configuration(record: MachineRecord) -> Answer:
     return answer
 
 
+def _references(definition: str) -> Answer:
+    references = variable_references(definition)
+    return {"variableReferences": references} if references else {}
+
+
 def machine_for_execution(
     view: ExecutionView, revision: Revision, record: MachineRecord | None, *, data: bool
 ) -> Answer:
@@ -64,6 +71,8 @@ def machine_for_execution(
         "roleArn": revision.role_arn,
         "updateDate": seconds(revision.updated_at),
     }
+    if data:
+        answer.update(_references(revision.definition))
     if record is not None:
         answer.update(_configuration(record))
     if revision.revision_id is not None:

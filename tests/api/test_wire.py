@@ -330,3 +330,20 @@ def test_an_express_execution_is_started_and_then_asked_for_in_vain(sfn: Any) ->
     assert first["executionArn"].rsplit(":", 1)[0] == "arn:aws:states:us-east-1:000000000000:express:x:n"
     code, message, _ = refused(sfn.describe_execution, executionArn=first["executionArn"])
     assert (code, message) == ("InvalidArn", "Invalid Arn: 'Resource type not valid in this context: express'")
+
+
+def test_the_variables_that_states_read_are_told(sfn: Any) -> None:
+    reads = {
+        "StartAt": "A",
+        "States": {
+            "A": {"Type": "Pass", "Assign": {"x": 1, "y": 2}, "Next": "B"},
+            "B": {"Type": "Pass", "Parameters": {"all.$": "States.Array($y, $x)"}, "End": True},
+        },
+    }
+    arn = create(sfn, "reads", json.dumps(reads))
+    assert sfn.describe_state_machine(stateMachineArn=arn)["variableReferences"] == {"B": ["x", "y"]}
+    assert "variableReferences" not in sfn.describe_state_machine(stateMachineArn=arn, includedData="METADATA_ONLY")
+    execution = sfn.start_execution(stateMachineArn=arn)["executionArn"]
+    told = sfn.describe_state_machine_for_execution(executionArn=execution)
+    assert told["variableReferences"] == {"B": ["x", "y"]}
+    assert "variableReferences" not in sfn.describe_state_machine(stateMachineArn=create(sfn, "plain"))
