@@ -192,7 +192,8 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
             random_bytes=random_bytes,
             ready=ready,
         )
-        services = build_services(ports, ServiceSettings(region=settings.region, account=settings.account))
+        told = ServiceSettings(region=settings.region, account=settings.account, reveal_secrets=settings.reveal_secrets)
+        services = build_services(ports, told)
         yield Node(engine, services, metrics, ready)
 
 

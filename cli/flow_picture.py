@@ -55,7 +55,10 @@ def picture(test: Mapping[str, Any], state: Mapping[str, Any], name: str) -> Ite
     if "error" in test or "cause" in test:
         yield from _failed(test)
     if "output" in test:
-        if test["status"] == "SUCCEEDED":
+        caught = data.get("errorDetails", {}).get("catchIndex")
+        if caught is not None:
+            yield _dim("  │ ") + click.style(f"Catch[{caught}]", fg="cyan")
+        elif test["status"] == "SUCCEEDED":
             yield from _arrow(state, next((one for one in ("OutputPath", "Output") if one in state), None))
         yield from _value("output", test["output"], before)
     if data.get("variables"):

@@ -231,6 +231,10 @@ class Settings:
         "STEPWELL_HTTP_CA_FILE", _path, None,
         "Certificates (PEM) that HTTP tasks trust beside those of the system.",
     )  # fmt: skip
+    reveal_secrets: bool = _setting(
+        "STEPWELL_REVEAL_SECRETS", _switch, False,
+        "Whether a test of a state may show what a connection adds to an HTTP request (`revealSecrets`).",
+    )  # fmt: skip
     function_modules: tuple[str, ...] = _setting(
         "STEPWELL_FUNCTION_MODULES", _names, (), "Python modules whose functions state machines may call (`*`: any)."
     )

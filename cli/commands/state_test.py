@@ -178,7 +178,7 @@ async def _test_here(body: dict[str, Any], functions: tuple[str, ...], http_allo
 
     clock = SystemClock()
     performers = Performers(load_functions(functions), clock, http_allow)
-    tests = StateTests(_Here(performers), clock, SystemSeeds(), carry_out_in_thread)
+    tests = StateTests(_Here(performers), clock, SystemSeeds(), carry_out_in_thread, reveals=True)
     try:
         request = request_of(bodies.read(bodies.decoder(bodies.TestStateBody), json.dumps(body).encode()))
         result = await tests.test(RequestContext(), request)

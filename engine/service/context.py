@@ -30,7 +30,7 @@ class ServiceSettings:
 
     `machine_cache_ms`: how long a state machine read for a start may be used for further ones; an update through another
     node is seen after at most that time. `machine_types`: the types that can be created. `target`: whose rules definitions
-    are held to (`stepwell` or `aws`).
+    are held to (`stepwell` or `aws`). `reveal_secrets`: whether a test of a state may show those of a connection.
     """
 
     region: str = DEFAULT_REGION
@@ -38,3 +38,4 @@ class ServiceSettings:
     machine_cache_ms: int = 1_000
     machine_types: frozenset[str] = frozenset({"STANDARD", "EXPRESS"})
     target: str = "stepwell"
+    reveal_secrets: bool = False

@@ -93,7 +93,9 @@ def build_services(ports: Ports, settings: ServiceSettings | None = None) -> Ser
         executions=executions,
         map_runs=MapRuns(ports.map_runs, executions, ports.clock),
         tasks=Tasks(ports.runtime),
-        state_tests=StateTests(ports.performer, ports.clock, ports.seeds, ports.evaluate),
+        state_tests=StateTests(
+            ports.performer, ports.clock, ports.seeds, ports.evaluate, reveals=settings.reveal_secrets
+        ),
         activities=Activities(ports.activities, ports.runtime, ports.clock),
         dead_letters=DeadLetters(ports.dead_letters, executions, ports.clock),
         functions=Functions(ports.functions, ports.clock),

@@ -120,9 +120,12 @@ class StateTestResult:
 
 
 class StateTests:
-    """The use-case."""
+    """The use-case. `reveals`: whether secrets of connections may be shown."""
 
-    def __init__(self, performer: TaskPerformer, clock: Clock, seeds: SeedSource, evaluate: Evaluate) -> None:
+    def __init__(
+        self, performer: TaskPerformer, clock: Clock, seeds: SeedSource, evaluate: Evaluate, *, reveals: bool = False
+    ) -> None:
+        self._reveals = reveals
         self._performer = performer
         self._clock = clock
         self._seeds = seeds
@@ -134,7 +137,15 @@ class StateTests:
             state = await asyncio.to_thread(_state_of, request)
         else:
             state = _state_of(request)
+        _check_sizes(request)
         _check_configuration(request)
+        if request.reveal_secrets and not self._reveals:
+            raise ServiceError(
+                ErrorCode.ACCESS_DENIED,
+                "This server does not reveal secrets of connections: leave out revealSecrets, or have it started with "
+                "STEPWELL_REVEAL_SECRETS=on",
+                pointer="/revealSecrets",
+            )
         _check_state(state, request)
         mock = _mock_of(state, request)
         given = _given_of(state, request)
@@ -253,6 +264,24 @@ def _inner(state: State) -> Sequence[StateContainer]:
     if isinstance(state, MapState):
         return (state.item_processor,)
     return state.branches if isinstance(state, ParallelState) else ()
+
+
+def _check_sizes(request: StateTestRequest) -> None:
+    """Hold every text to the payload limit; the wire protocol has counted characters, this counts bytes."""
+    texts = {
+        "input": request.input,
+        "variables": request.variables,
+        "context": request.context,
+        "mock.result": None if request.mock is None else request.mock.result,
+        "stateConfiguration.mapItemReaderData": request.map_item_reader_data,
+    }
+    breaches = [
+        fault
+        for member, text in texts.items()
+        if text is not None and (fault := checks.size_fault(text.encode(), member)) is not None
+    ]
+    if breaches:
+        raise refusals.constraints_broken(breaches)
 
 
 def _check_configuration(request: StateTestRequest) -> None:

@@ -12,6 +12,8 @@ from stepwell.engine.secretbox import BLOT, Redactor
 from stepwell.engine.targets.guarded import Answer, Call, Headers
 from stepwell.engine.targets.http_request import Additions
 
+REQUEST_MEMBERS: Final = frozenset({"protocol", "method", "url", "headers", "body"})
+RESPONSE_MEMBERS: Final = frozenset({"protocol", "statusCode", "statusMessage", "headers", "body"})
 _NO_SECRETS: Final = Redactor(())
 
 

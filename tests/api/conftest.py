@@ -73,7 +73,7 @@ class Stack:
         return httpx.AsyncClient(transport=transport, base_url="http://localhost:8080", **options)
 
 
-def build_stack() -> Stack:
+def build_stack(settings: ServiceSettings | None = None) -> Stack:
     database, clock, seeds = MemoryDatabase(), MovableClock(), RandomSeeds()
     runtime = MemoryRuntime(database, clock, seeds)
     performer = ScriptedPerformer()
@@ -100,7 +100,7 @@ def build_stack() -> Stack:
         random_bytes=os.urandom,
         ready=ready,
     )
-    made = Stack(build_services(ports, ServiceSettings()), runtime, database, clock, performer)
+    made = Stack(build_services(ports, settings or ServiceSettings()), runtime, database, clock, performer)
     return made
 
 

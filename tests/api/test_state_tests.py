@@ -9,10 +9,17 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from stepwell.api.wire import shapes
 from stepwell.engine.errors import TargetUnavailableError
+from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
-from stepwell.engine.ports import TaskRequest
-from tests.api.conftest import ROLE, Stack
+from stepwell.engine.machine.inspection import Arrow
+from stepwell.engine.machine.single_state import Ending, Outcome
+from stepwell.engine.ports import HttpTrace, TaskRequest
+from stepwell.engine.service.context import ServiceSettings
+from stepwell.engine.service.state_tests import InspectionLevel, StateTestResult
+from stepwell.engine.targets.http_trace import REQUEST_MEMBERS, RESPONSE_MEMBERS
+from tests.api.conftest import ROLE, Stack, build_stack
 from tests.support.performers import succeeded
 
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:f"
@@ -168,7 +175,7 @@ def test_what_performs_a_task_may_fail(sfn: Any, stack: Stack) -> None:
 
 def test_the_exchange_of_an_http_task_is_told_at_the_level_trace_alone(sfn: Any, stack: Stack) -> None:
     def called(request: TaskRequest) -> TaskSucceeded:
-        assert request.trace is not None and request.trace.reveal
+        assert request.trace is not None and not request.trace.reveal
         request.trace.request = {"method": "GET"}
         request.trace.response = {"statusCode": "200"}
         return succeeded(request, 1)
@@ -176,13 +183,34 @@ def test_the_exchange_of_an_http_task_is_told_at_the_level_trace_alone(sfn: Any,
     stack.performer.answer = called
     definition = json.dumps({**TASK, "Resource": "arn:aws:states:::http:invoke"})
     told = {
-        level: sfn.test_state(definition=definition, roleArn=ROLE, inspectionLevel=level, revealSecrets=True)
+        level: sfn.test_state(definition=definition, roleArn=ROLE, inspectionLevel=level)
         for level in ("INFO", "DEBUG", "TRACE")
     }
     assert "inspectionData" not in told["INFO"]
     assert "request" not in told["DEBUG"]["inspectionData"]
     assert told["TRACE"]["inspectionData"]["request"] == {"method": "GET"}
     assert told["TRACE"]["inspectionData"]["response"] == {"statusCode": "200"}
+
+
+async def test_secrets_are_revealed_only_where_the_server_says_so(stack: Stack) -> None:
+    stack.performer.answer = lambda request: succeeded(request, 1)
+    body = {"definition": {**TASK, "Resource": "arn:aws:states:::http:invoke"}, "revealSecrets": True}
+    async with stack.client() as client:
+        refused = await client.post("/v1/test-state", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (403, "AccessDeniedException")
+    assert "STEPWELL_REVEAL_SECRETS" in refused.json()["detail"] and not stack.performer.asked
+    open_stack = build_stack(ServiceSettings(reveal_secrets=True))
+    async with open_stack.client() as client:
+        assert (await client.post("/v1/test-state", json=body)).json()["status"] == "SUCCEEDED"
+    (asked,) = open_stack.performer.asked
+    assert asked.trace is not None and asked.trace.reveal
+
+
+async def test_texts_are_held_to_the_payload_limit(rest: httpx.AsyncClient) -> None:
+    long = "x" * 262_144
+    answer = await rest.post("/v1/test-state", json={"definition": PASS, "input": long, "variables": {"v": long}})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("2 validation errors detected: Value")
 
 
 @pytest.mark.parametrize(("seconds", "status"), ((299, "SUCCEEDED"), (301, "FAILED")))
@@ -320,3 +348,33 @@ def test_what_a_reader_cannot_read_fails_the_state(sfn: Any, config: dict[str, A
     )
     assert (tested["status"], tested["error"]) == ("FAILED", "States.ItemReaderFailed")
     assert cause in tested["cause"]
+
+
+def test_inspection_has_the_members_of_the_api_model(sfn: Any) -> None:
+    answer = sfn.meta.service_model.operation_model("TestState").output_shape
+    outcome = Outcome(
+        status=Ending.CAUGHT_ERROR,
+        output=Document.of(1),
+        error="E",
+        cause="c",
+        next="N",
+        values={arrow: Document.of(1) for arrow in Arrow},
+        variables={"v": 1},
+        max_concurrency=1,
+        tolerated_count=1,
+        tolerated_percentage=1.5,
+        retry_index=0,
+        catch_index=0,
+        backoff_seconds=1,
+    )
+    told = shapes.state_test(
+        StateTestResult(outcome, InspectionLevel.TRACE, HttpTrace(request={"a": "b"}, response={"c": "d"}))
+    )
+    assert set(told) == set(answer.members)
+    inspection = answer.members["inspectionData"]
+    assert set(told["inspectionData"]) == set(inspection.members)
+    details = inspection.members["errorDetails"]
+    assert set(told["inspectionData"]["errorDetails"]) == set(details.members)
+    assert set(answer.members["status"].enum) == set(Ending)
+    exchange = inspection.members["request"].members, inspection.members["response"].members
+    assert [set(members) for members in exchange] == [REQUEST_MEMBERS, RESPONSE_MEMBERS]

@@ -63,6 +63,7 @@ def test_an_error_that_is_caught_is_no_failure(invoke: Invoke, define: Define) -
     ran = invoke("test-state", define(MACHINE), "-i", INPUT, "--mock-error", "Declined", "--inspect")
     assert ran.exit_code == 0
     assert json.loads(ran.stdout) == {"Error": "Declined", "Cause": ""}
+    assert "  │ Catch[0]\n  output                {" in ran.stderr
     assert "caught by Catch[0] ▶ Apologise" in ran.stderr
 
 
