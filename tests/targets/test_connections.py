@@ -146,7 +146,8 @@ async def test_a_trace_shows_what_is_sent_and_what_a_connection_adds_only_on_req
         }
         output(await target.perform(request(parameters, trace=trace)))
     assert trace.request is not None and trace.response is not None
-    assert (set(trace.request), set(trace.response)) == (REQUEST_MEMBERS, RESPONSE_MEMBERS)
+    assert frozenset(trace.request) == REQUEST_MEMBERS
+    assert frozenset(trace.response) == RESPONSE_MEMBERS
     assert (trace.request["protocol"], trace.request["method"]) == ("http", "POST")
     assert "X-Other: o" in trace.request["headers"]
     shown = {"theirs": "headers", "key-hunter22": "headers", "version=2": "url", "acc-hunter33": "body"}
