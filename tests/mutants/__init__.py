@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.mutants import machine
+from tests.mutants import machine, runtime
 
-MUTANTS = (*machine.MUTANTS,)
+MUTANTS = (*machine.MUTANTS, *runtime.MUTANTS)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("engine", "api", "workers", "cli", "stepwell", "tests", "asl_examples", "pyproject.toml")
-SECONDS = 300
+SECONDS = 180
 TESTS_FAILED, NOTHING_RAN = 1, 5
 
 

@@ -121,6 +121,24 @@ async def test_a_node_goes_on_where_the_last_one_stopped(database: str) -> None:
         assert second.calls[0].delivery == 2
 
 
+async def test_a_node_goes_on_from_a_whole_snapshot(database: str) -> None:
+    """What one step wrote after many others holds all that is open, not only what that step changed."""
+    long = tasks(*(f"L{number}" for number in range(40)), "B")
+    machine_of = {
+        "StartAt": "P",
+        "States": {"P": {"Type": "Parallel", "Branches": [tasks("W"), long], "End": True}},
+    }
+    first = CommandedTargets({f"L{number}": lambda payload: payload for number in range(40)})
+    second = CommandedTargets({"W": lambda payload: "w", "B": lambda payload: "b"})
+    async with open_node(database, first) as node:
+        started = await node.start(await node.machine(machine_of))
+        await until(lambda: {"W", "B"} <= first.waiting.keys())
+        assert await node.pool.fetchval("SELECT snapshot_rev FROM execution") > 1
+    async with open_node(database, second) as node:
+        view = await node.ended(started.id)
+        assert view.output is not None and view.output.value == ["w", "b"]
+
+
 async def test_waits_and_retries_outlive_a_restart(database: str) -> None:
     failures = iter([True, False])
 

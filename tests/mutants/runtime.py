@@ -1,0 +1,206 @@
+"""Plausible mistakes in the runtime and in the statements of the store, each of which the tests must notice."""
+
+from __future__ import annotations
+
+from tests.mutants.harness import Mutant
+
+RUNTIME = "engine/runtime"
+QUERIES = "engine/store/queries"
+
+
+def seeds(*firsts: int) -> tuple[str, ...]:
+    """The simulation, of ten seeds from each of these on."""
+    return tuple(f"tests/simulation/test_simulation.py::test_every_promise_holds[{first}]" for first in firsts)
+
+
+SIMULATION = seeds(0, 10, 20, 30, 40)
+STORE = "tests/store/test_runtime_store.py"
+NODE = "tests/runtime/test_node.py"
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "anybody_may_write_to_a_shard",
+        f"{QUERIES}/commit.sql",
+        "SELECT id FROM shard WHERE id = ANY (:shards) AND owner = :node ORDER BY id FOR SHARE",
+        "SELECT id FROM shard WHERE id = ANY (:shards) ORDER BY id FOR SHARE",
+        "the epoch fence: only the owner of a shard writes to it",
+        (f"{STORE}::test_who_does_not_own_the_shard_writes_nothing",),
+    ),
+    Mutant(
+        "the_shard_is_not_locked",
+        f"{QUERIES}/commit.sql",
+        "ORDER BY id FOR SHARE\n",
+        "ORDER BY id\n",
+        "a change of owner waits for the commits under way",
+        ("tests/store/test_fences.py",),
+    ),
+    Mutant(
+        "any_revision_will_do",
+        f"{QUERIES}/commit.sql",
+        "WHERE e.id = u.id AND e.rev = u.rev\n",
+        "WHERE e.id = u.id\n",
+        "the revision fence: a step is written only onto the position it was computed from",
+        (f"{STORE}::test_a_step_is_written_once", "tests/store/test_fences.py"),
+    ),
+    Mutant(
+        "a_step_overwrites_an_outcome",
+        f"{QUERIES}/commit.sql",
+        "SELECT t.execution_id, (t.outcome IS NOT NULL AND NOT c.known) OR",
+        "SELECT t.execution_id, false OR",
+        "the first durable outcome of a task wins, also over a time-out",
+        (f"{STORE}::test_a_step_that_closes_a_task_without_its_durable_outcome_is_void",),
+    ),
+    Mutant(
+        "the_second_outcome_wins",
+        f"{QUERIES}/post_outcome.sql",
+        "AND secret = $3 AND outcome IS NULL",
+        "AND secret = $3",
+        "the first durable outcome of a task wins",
+        (f"{STORE}::test_the_first_outcome_wins",),
+    ),
+    Mutant(
+        "two_workers_claim_one_task",
+        f"{QUERIES}/post_claim.sql",
+        "AND (status < 3 OR worker = $3 OR worker = $7)",
+        "",
+        "a task that is claimed is refused to everybody else",
+        (f"{STORE}::test_one_worker_claims_a_task",),
+    ),
+    Mutant(
+        "an_expired_lease_counts",
+        f"{QUERIES}/take_shards.sql",
+        " AND n.expires_at > clock_timestamp()",
+        "",
+        "the shards of a node whose lease has run out are free",
+        (f"{STORE}::test_the_shards_of_a_node_whose_lease_ran_out_are_taken",),
+    ),
+    Mutant(
+        "shards_are_taken_from_the_living",
+        f"{QUERIES}/take_shards.sql",
+        "WHERE n.incarnation = f.owner AND n.expires_at > clock_timestamp())",
+        "WHERE n.incarnation = f.owner AND n.expires_at < clock_timestamp())",
+        "a live node keeps its shards",
+        (f"{STORE}::test_shards_are_shared_and_given_back",),
+    ),
+    Mutant(
+        "the_inbox_is_never_consumed",
+        f"{QUERIES}/commit.sql",
+        "WHERE d.id = g.id AND i.shard = g.shard AND i.id = g.row",
+        "WHERE d.id = g.id AND i.shard = g.shard AND i.id = -g.row",
+        "a row of the inbox goes away with the commit that applies it",
+        (f"{STORE}::test_the_inbox_keeps_what_was_put_down_until_a_step_consumes_it",),
+    ),
+    Mutant(
+        "the_inbox_is_consumed_before_the_commit",
+        f"{QUERIES}/inbox.sql",
+        "SELECT id, execution_id, event FROM inbox WHERE shard = ANY ($1::smallint[]) ORDER BY id LIMIT $2",
+        "WITH read AS (DELETE FROM inbox WHERE shard = ANY ($1::smallint[]) RETURNING id, execution_id, event)\n"
+        "SELECT id, execution_id, event FROM read ORDER BY id LIMIT $2",
+        "a row that was read is there until the step that applies it is durable",
+        (f"{STORE}::test_the_inbox_keeps_what_was_put_down_until_a_step_consumes_it",),
+    ),
+    Mutant(
+        "effects_before_the_commit",
+        f"{RUNTIME}/executor.py",
+        "        hot.busy = True\n        if more:\n",
+        "        hot.busy = True\n        self._carry_out(hot, commands)\n        if more:\n",
+        "nobody is told of a step that may never have been written",
+        SIMULATION,
+    ),
+    Mutant(
+        "a_commit_of_unknown_fate_is_believed",
+        f"{RUNTIME}/executor.py",
+        "        if fate is Fate.COMMITTED:\n            hot.rev += 1\n",
+        "        if fate in (Fate.COMMITTED, Fate.UNKNOWN):\n            hot.rev += 1\n",
+        "only the store knows whether a step was written whose answer was lost",
+        SIMULATION,
+    ),
+    Mutant(
+        "doubt_is_forgotten",
+        f"{RUNTIME}/identity.py",
+        "        self._in_doubt = True\n",
+        "        self._in_doubt = False\n",
+        "a commit under the old name may still take effect: the node takes a new name first",
+        ("tests/runtime/test_unanswered_commits.py", *SIMULATION),
+    ),
+    Mutant(
+        "every_task_closed_is_known",
+        f"{RUNTIME}/executor.py",
+        "entry.tasks_closed.append((command.task, command.task in ended))",
+        "entry.tasks_closed.append((command.task, True))",
+        "a time-out that meets an outcome which is durable already is void",
+        SIMULATION,
+    ),
+    Mutant(
+        "time_goes_back",
+        f"{RUNTIME}/executor.py",
+        "now = hot.last_now = max(self._clock.now_ms(), hot.last_now)",
+        "now = hot.last_now = self._clock.now_ms()",
+        "the clock of the next owner may be behind that of the last one",
+        SIMULATION,
+    ),
+    Mutant(
+        "nothing_says_that_there_is_more",
+        f"{RUNTIME}/executor.py",
+        "        entry.timers_new.append((CONTINUE_TIMER, hot.last_now, TimerKind.WAIT, None))\n",
+        "        pass\n",
+        "who takes an execution over between two slices has to be told to go on",
+        ("tests/runtime/test_unanswered_commits.py",),
+    ),
+    Mutant(
+        "a_delta_passes_for_a_full_snapshot",
+        f"{RUNTIME}/executor.py",
+        "            delta = full_delta(state)\n",
+        "",
+        "what is read back begins with the last full snapshot",
+        (f"{NODE}::test_a_node_goes_on_from_a_whole_snapshot",),
+    ),
+    Mutant(
+        "heartbeats_are_not_heard",
+        f"{RUNTIME}/engine.py",
+        "if heard and heard + 1000 * seconds > self._clock.now_ms():",
+        "if heard and heard + 1000 * seconds > self._clock.now_ms() + 10**12:",
+        "a heartbeat renews the time a task has until the next",
+        ("tests/runtime/test_heartbeats.py",),
+    ),
+    Mutant(
+        "a_timer_fires_once_only",
+        f"{RUNTIME}/timers.py",
+        "                self._known.discard((id, timer))\n",
+        "",
+        "a timer that fired in vain (its node was losing the shard) is armed again",
+        ("tests/runtime/test_timers.py",),
+    ),
+    Mutant(
+        "half_of_a_refused_batch_is_lost",
+        f"{RUNTIME}/commit.py",
+        "        await self._commit(batch[half:])\n",
+        "",
+        "a step that cannot be written must not take its neighbours with it",
+        ("tests/runtime/test_commit.py",),
+    ),
+    Mutant(
+        "open_tasks_are_not_sent_again",
+        f"{RUNTIME}/engine.py",
+        "                        self.dispatcher.again(row, row.delivery + 2)\n",
+        "                        pass\n",
+        "who takes shards over sends the tasks that may never have been sent",
+        (f"{NODE}::test_a_node_goes_on_where_the_last_one_stopped",),
+    ),
+    Mutant(
+        "the_lease_never_ends",
+        f"{RUNTIME}/leases.py",
+        "return self._clock.monotonic() < self._valid_until",
+        "return self._valid_until > 0",
+        "a node that could not renew its lease stops acting",
+        SIMULATION,
+    ),
+    Mutant(
+        "timers_fire_in_any_order",
+        f"{RUNTIME}/local.py",
+        "return min((timer.due_at for timer in self.timers.values()), default=None)",
+        "return max((timer.due_at for timer in self.timers.values()), default=None)",
+        "a run in memory lets the timer fire first that is due first",
+        ("tests/cli/test_local_execution.py",),
+    ),
+)

@@ -1,0 +1,68 @@
+"""Group commit: what becomes of the steps beside one that the database refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+
+from stepwell.engine.errors import BadBatchError
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.machine.commands import Status
+from stepwell.engine.ports import CommitEntry
+from stepwell.engine.runtime.commit import Committer, Fate
+from stepwell.engine.runtime.identity import Identity
+from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
+from stepwell.engine.telemetry import NoMetrics
+from tests.support.nodes import SystemClock, SystemSeeds
+
+NODE = UUID(int=1)
+
+
+class Refusing(MemoryRuntimeStore):
+    """A store that refuses every batch with one of these in it, and writes the others."""
+
+    def __init__(self, refused: set[ExecutionId]) -> None:
+        super().__init__(SystemClock())
+        self._refused = refused
+        self.written: list[ExecutionId] = []
+
+    async def commit(self, node: UUID, entries: Sequence[CommitEntry]) -> set[ExecutionId]:
+        ids = [entry.id for entry in entries]
+        if self._refused & set(ids):
+            raise BadBatchError("The database refuses a value.")
+        self.written += ids
+        return set(ids)
+
+
+def entry(number: int) -> CommitEntry:
+    return CommitEntry(
+        id=ExecutionId(number.to_bytes(16, "big")), shard=0, rev=1, new=None, status=Status.RUNNING, stopped_at=None,
+        first_event=1, last_event=1, chunk=b"", full_snapshot=False, redrive_count=0, redriven_at=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("refused", ((), (0,), (3,), (6,), (1, 5), tuple(range(7))))
+async def test_a_refused_step_takes_no_other_with_it(refused: tuple[int, ...]) -> None:
+    entries = [entry(number) for number in range(7)]
+    store = Refusing({entries[number].id for number in refused})
+    committer = Committer(store, Identity(store, NODE, SystemSeeds()), SystemClock(), NoMetrics())
+    fates: dict[int, Fate] = {}
+    told = asyncio.Event()
+
+    def tell(number: int, fate: Fate) -> None:
+        fates[number] = fate
+        if len(fates) == len(entries):
+            told.set()
+
+    for number, one in enumerate(entries):
+        committer.submit(one, lambda fate, why, number=number: tell(number, fate))  # type: ignore[misc]
+    committer.start()
+    async with asyncio.timeout(10):
+        await told.wait()
+    await committer.close()
+    assert {number for number, fate in fates.items() if fate is Fate.POISON} == set(refused)
+    assert store.written == [entries[number].id for number, fate in sorted(fates.items()) if fate is Fate.COMMITTED]
+    assert len(store.written) == len(entries) - len(refused)
