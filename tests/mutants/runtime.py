@@ -102,8 +102,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "effects_before_the_commit",
         f"{RUNTIME}/executor.py",
-        "        hot.busy = True\n        if more:\n",
-        "        hot.busy = True\n        self._carry_out(hot, commands)\n        if more:\n",
+        "        hot.busy = True\n        if batch.more:\n",
+        "        hot.busy = True\n        self._carry_out(hot, commands)\n        if batch.more:\n",
         "nobody is told of a step that may never have been written",
         SIMULATION,
     ),
@@ -134,8 +134,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "time_goes_back",
         f"{RUNTIME}/executor.py",
-        "now = hot.last_now = max(self._clock.now_ms(), hot.last_now)",
-        "now = hot.last_now = self._clock.now_ms()",
+        "now = hot.last_now = max(self._clock.now_ms() if moment is None else moment, hot.last_now)",
+        "now = hot.last_now = self._clock.now_ms() if moment is None else moment",
         "the clock of the next owner may be behind that of the last one",
         SIMULATION,
     ),
