@@ -13,7 +13,7 @@ from stepwell.cli.failures import ExitCode, Failure, fail_hard
 from stepwell.cli.options import json_option, pass_output
 from stepwell.cli.output import Output
 
-SUFFIXES = (".asl.json", ".json", ".asl", ".yaml", ".yml")
+SUFFIXES = (".asl.json", ".asl.yaml", ".asl.yml", ".json", ".asl", ".yaml", ".yml")
 PLAIN_NAMES = ("definition", "statemachine", "state-machine", "machine")
 """Files so named are called after their folder."""
 

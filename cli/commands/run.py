@@ -117,22 +117,19 @@ def mocks_of(
 
 def load_machine(output: Output, file: str) -> StateMachine:
     """The compiled machine of a file. Shows what is wrong with it and ends with code 1 if it is refused."""
-    from stepwell.cli.checking import (
-        Checked,
-        Paint,
-        diagnostic_json,
-        result_lines,
-    )
+    from stepwell.cli.checking import Checked, Paint, diagnostic_json, result_lines
     from stepwell.cli.definition_files import UnreadableError, read_definition_file
+    from stepwell.cli.testing.definitions import compiled
     from stepwell.engine.asl.diagnostics import DefinitionError
-    from stepwell.engine.asl.parse import parse_definition
 
     try:
         text, _ = read_definition_file(file)
     except UnreadableError as error:
         raise Failure(str(error), ExitCode.UNUSABLE, code="NoFile") from None
     try:
-        return parse_definition(text)
+        return compiled(file, text)
+    except UnreadableError as error:
+        raise Failure(str(error), ExitCode.UNUSABLE, code="NotInstalled") from None
     except DefinitionError as error:
         for line in result_lines(Checked(file, text, list(error.diagnostics)), Paint()):
             output.remark(line)

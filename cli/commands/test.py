@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stepwell.cli.definition_files import printable
 from stepwell.cli.failures import ExitCode, Failure, fail_hard
 from stepwell.cli.options import json_option, pass_output
 from stepwell.cli.output import Output, duration
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     help="Python functions for tasks without a mock, as in stepwell run.",
 )  # fmt: skip
 @click.option("-v", "--verbose", is_flag=True, help="A line for each case, with its status and virtual time.")
-@click.option("-x", "--exitfirst", is_flag=True, help="Show only the first failure.")
+@click.option("-x", "--exitfirst", is_flag=True, help="Stop at the first failure.")
 @click.option("--strict", is_flag=True, help="Let warnings fail: mocks that no case needs, for example.")
 @click.option("--coverage/--no-coverage", default=True, help="Show what the cases went through.  [yes]")
 @click.option(
@@ -70,8 +71,15 @@ def test(
     from stepwell.cli.testing.discovery import find_targets, run_targets
 
     targets = find_targets(paths, None if mock_config is None else Path(mock_config))
-    told = Told(output, verbose, exitfirst)
-    suites = run_targets(targets, cases, functions=load_functions(functions), jobs=jobs, on_suite=told.suite)
+    told = Told(output, verbose)
+    suites = run_targets(
+        targets,
+        cases,
+        functions=load_functions(functions),
+        jobs=jobs,
+        first_failure=exitfirst,
+        on_suite=told.suite,
+    )
     if cases and not any(suite.cases or suite.error for suite in suites):
         raise Failure(f"No case is named {' or '.join(cases)}.", ExitCode.UNUSABLE, code="NoTests")
     machines = merged([suite.coverage for suite in suites if suite.coverage is not None])
@@ -120,42 +128,46 @@ def merged(machines: Sequence[MachineCoverage]) -> list[MachineCoverage]:
 class Told:
     """What is said while suites run."""
 
-    def __init__(self, output: Output, verbose: bool, exitfirst: bool) -> None:
+    def __init__(self, output: Output, verbose: bool) -> None:
         self._output = output
         self._verbose = verbose
-        self._most = 1 if exitfirst else 1_000_000
+
+    def _say(self, text: str, **style: Any) -> None:
+        """Text with words of users in it, fit for a terminal."""
+        for line in text.splitlines():
+            self._output.say(printable(line, 2000), **style)
 
     def suite(self, suite: SuiteResult) -> None:
         """A line for a suite: a dot for each case that passed, an F for each that did not; or a line for each case."""
         if suite.error is not None:
-            self._output.say(f"{suite.file} " + click.style("E", fg="red"))
+            self._output.say(f"{printable(suite.file)} " + click.style("E", fg="red"))
             return
         if not suite.cases:
             return
         if not self._verbose:
             marks = (click.style(".", fg="green") if one.passed else click.style("F", fg="red") for one in suite.cases)
-            self._output.say(f"{suite.file} {''.join(marks)}")
+            self._output.say(f"{printable(suite.file)} {''.join(marks)}")
             return
-        self._output.say(suite.file)
+        self._say(suite.file)
         for case in suite.cases:
             mark = click.style("✓", fg="green") if case.passed else click.style("✗", fg="red")
             told = f"{case.outcome.status}, {len(case.outcome.path)} states, {duration(case.outcome.milliseconds)}"
-            self._output.say(f"  {mark} {case.name}  {click.style(told, fg='bright_black')}")
+            self._output.say(f"  {mark} {printable(case.name)}  {click.style(told, fg='bright_black')}")
 
     def end(self, suites: Sequence[SuiteResult]) -> None:
         """The failures one by one, the warnings, and the count of all."""
         failed = [(suite, case) for suite in suites for case in suite.failed]
-        for suite, case in failed[: self._most]:
+        for suite, case in failed:
             self._failure(suite, case)
         for suite in suites:
             if suite.error is not None:
                 self._output.say()
-                self._output.say(suite.error, fg="red")
+                self._say(suite.error, fg="red")
         warnings = [line for suite in suites for line in told_warnings(suite)]
         if warnings:
             self._output.say()
             for line in warnings:
-                self._output.say(click.style("warning: ", fg="yellow") + line)
+                self._output.say(click.style("warning: ", fg="yellow") + printable(line, 2000))
         count = sum(len(suite.cases) for suite in suites)
         broken = sum(suite.error is not None for suite in suites)
         words = [(f"{len(failed)} failed", "red")] if failed else []
@@ -167,15 +179,15 @@ class Told:
 
     def _failure(self, suite: SuiteResult, case: CaseResult) -> None:
         self._output.say()
-        self._output.say(f"── {suite.name}::{case.name} ".ljust(72, "─"), fg="red", bold=True)
+        self._say(f"── {suite.name}::{case.name} ".ljust(72, "─"), fg="red", bold=True)
         for problem in case.problems:
-            self._output.say(problem.message)
+            self._say(problem.message)
             for line in problem.lines:
-                self._output.say(f"    {line}")
+                self._say(f"    {line}")
         if case.history:
             self._output.say("  what happened:", fg="bright_black")
             for line in case.history:
-                self._output.say(click.style(line, fg="bright_black"))
+                self._say(line, fg="bright_black")
 
 
 def told_warnings(suite: SuiteResult) -> list[str]:
@@ -200,7 +212,8 @@ def show_coverage(output: Output, machines: Sequence[MachineCoverage]) -> None:
     for machine in machines:
         for item in machine.missing[:12]:
             leads = f" → {item.target}" if item.target else ""
-            output.say(f"  not covered: {machine.name}{item.pointer}  {item.text}{leads}", fg="bright_black")
+            text = printable(f"{machine.name}{item.pointer}  {item.text}{leads}")
+            output.say(f"  not covered: {text}", fg="bright_black")
         if len(machine.missing) > 12:
             output.say(f"  ... and {len(machine.missing) - 12} more of {machine.name}", fg="bright_black")
 

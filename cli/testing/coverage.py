@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from stepwell.engine.asl.drawing.captions import errors_caption, rule_caption, shortened
 from stepwell.engine.asl.scanner import escape_pointer
 from stepwell.engine.asl.states import StateMachine
-from stepwell.engine.jsontypes import Json, write_text
+from stepwell.engine.jsontypes import Json
 from stepwell.engine.machine.decisions import DecisionKind
 from stepwell.engine.runtime.local import LocalExecution
 
@@ -152,14 +153,13 @@ def _state(name: str, state: Mapping[str, Json], place: str) -> Iterator[Item]:
     rules = state.get("Choices")
     for index, rule in enumerate(rules if isinstance(rules, list) else ()):
         key = Key(ItemKind.RULE, name, index)
-        yield Item(key, f"{place}/Choices/{index}", f"{name}: {condition_text(rule)}", _target(rule))
+        yield Item(key, f"{place}/Choices/{index}", f"{name}: {_short(rule)}", _target(rule))
     if isinstance(default := state.get("Default"), str):
         yield Item(Key(ItemKind.DEFAULT, name), f"{place}/Default", f"{name}: Default", default)
     for field_name, kind, word in (("Retry", ItemKind.RETRIER, "retries"), ("Catch", ItemKind.CATCHER, "catches")):
         entries = state.get(field_name)
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
-            errors = entry.get("ErrorEquals") if isinstance(entry, dict) else None
-            names = ", ".join(map(str, errors)) if isinstance(errors, list) else "?"
+            names = errors_caption(entry) if isinstance(entry, dict) else "?"
             key = Key(kind, name, index)
             yield Item(key, f"{place}/{field_name}/{index}", f"{name}: {word} {names}", _target(entry))
     branches = state.get("Branches")
@@ -175,23 +175,5 @@ def _target(entry: Json) -> str | None:
     return target if isinstance(target, str) else None
 
 
-def condition_text(rule: Json) -> str:
-    """A choice rule in one line: `$.total > 100` as `$.total NumericGreaterThan 100`, And and Or with their parts."""
-    text = _condition(rule)
-    return text if len(text) <= _RULE_CHARS else text[: _RULE_CHARS - 1] + "…"
-
-
-def _condition(rule: Json) -> str:
-    if not isinstance(rule, dict):
-        return write_text(rule)
-    if isinstance(condition := rule.get("Condition"), str):
-        return condition.removeprefix("{%").removesuffix("%}").strip()
-    for operator, word in (("And", " and "), ("Or", " or ")):
-        parts = rule.get(operator)
-        if isinstance(parts, list):
-            return word.join(f"({_condition(one)})" for one in parts)
-    if "Not" in rule:
-        return f"not ({_condition(rule['Not'])})"
-    known = ("Variable", "Next", "Comment", "Assign", "Output")
-    compared = [f"{name} {write_text(value)}" for name, value in rule.items() if name not in known]
-    return " ".join([str(rule.get("Variable", "")), *compared]).strip()
+def _short(rule: Json) -> str:
+    return shortened(rule_caption(rule), _RULE_CHARS)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from stepwell.cli.failures import Failure
+from stepwell.cli.failures import ExitCode, Failure
+from stepwell.cli.testing.definitions import SUFFIXES, definition_beside
 from stepwell.cli.testing.running import CaseResult, SuiteResult, collected, run_case, run_suite, selected
 from stepwell.cli.testing.suites import Suite, UnusableTestError, config_suite, definition_name, read_config, read_suite
 from stepwell.engine.asl.diagnostics import DefinitionError
@@ -54,6 +55,7 @@ def find_targets(paths: Sequence[str], mock_config: Path | None = None) -> list[
             raise Failure(
                 f"{given}: there are no tests. A test file is named as its definition, order.asl.test.json for "
                 f"order.asl.json; or give the mocks of a definition with --mock-config.",
+                ExitCode.UNUSABLE,
                 code="NoTests",
             )
         for target in targets:
@@ -73,9 +75,9 @@ def _of(place: Path, mock_config: Path | None) -> Iterator[Target]:
 
 
 def _of_definition(definition: Path, mock_config: Path | None) -> Iterator[Target]:
-    base = definition.name.removesuffix(".json")
-    for suffix in (".test.json", ".test.yaml", ".test.yml"):
-        beside = definition.with_name(base + suffix)
+    base = definition.stem if definition.suffix in SUFFIXES else definition.name
+    for suffix in SUFFIXES:
+        beside = definition.with_name(f"{base}.test{suffix}")
         if beside.is_file():
             yield Target(beside, mock_config)
             return
@@ -92,7 +94,7 @@ def _in_folder(folder: Path, mock_config: Path | None) -> Iterator[Target]:
         for name in sorted(files):
             file = Path(parent) / name
             if name.lower().endswith(TEST_SUFFIXES):
-                definitions.add(file.with_name(name.rpartition(".test.")[0] + ".json"))
+                definitions.add(definition_beside(file))
                 yield Target(file, mock_config)
             elif name == MOCK_CONFIG:
                 configs.append(file)
@@ -108,8 +110,10 @@ def _of_config(config: Path, covered: set[Path], folder: Path | None = None) -> 
         yield Target(config, config, is_definition=True)  # reading it again tells why
         return
     place = folder or config.parent
-    for file in sorted(place.rglob("*.asl.json") if folder is not None else place.glob("*.asl.json")):
-        if file not in covered and definition_name(file) in names:
+    files = place.rglob("*.asl.*") if folder is not None else place.glob("*.asl.*")
+    for file in sorted(files):
+        is_definition = file.name.endswith(tuple(f".asl{suffix}" for suffix in SUFFIXES))
+        if is_definition and file not in covered and definition_name(file) in names:
             yield Target(file, config, is_definition=True)
 
 
@@ -119,23 +123,31 @@ def run_targets(
     *,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     jobs: int = 0,
+    first_failure: bool = False,
     on_suite: Callable[[SuiteResult], None] = lambda suite: None,
 ) -> list[SuiteResult]:
-    """Run the suites in order; `on_suite` is told of each. `jobs` processes, 0: as many as pay."""
+    """Run the suites in order; `on_suite` is told of each. `jobs` processes, 0: as many as pay; one, where the first failure is
+    to be the end."""
     suites = [_read(target) for target in targets]
     count = sum(len(selected(suite, patterns)) for suite in suites if isinstance(suite, Suite))
     if jobs == 0:
         jobs = min(os.cpu_count() or 1, 8) if count >= CASES_WORTH_PROCESSES and not functions else 1
     results = []
-    if jobs > 1 and not functions:
+    if jobs > 1 and not functions and not first_failure:
         for result in _run_apart(targets, suites, patterns, jobs):
             on_suite(result)
             results.append(result)
         return results
     for suite in suites:
-        result = suite if isinstance(suite, SuiteResult) else run_suite(suite, patterns, functions)
+        result = (
+            suite
+            if isinstance(suite, SuiteResult)
+            else run_suite(suite, patterns, functions, first_failure=first_failure)
+        )
         on_suite(result)
         results.append(result)
+        if first_failure and (result.failed or result.error):
+            break
     return results
 
 

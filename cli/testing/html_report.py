@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from importlib.resources import files
 from typing import Final
 
 from stepwell import __version__
 from stepwell.cli.output import duration
-from stepwell.cli.testing.coverage import GROUPS, Item, MachineCoverage, Share, total
-from stepwell.cli.testing.drawing import machine_svg
+from stepwell.cli.testing.coverage import GROUPS, Item, ItemKind, Key, MachineCoverage, Share, total
+from stepwell.cli.testing.definitions import document_of
 from stepwell.cli.testing.running import CaseResult, SuiteResult
-from stepwell.engine.asl.diagnostics import DefinitionError
-from stepwell.engine.asl.scanner import LineIndex
-from stepwell.engine.asl.source import value_offsets
-from stepwell.engine.jsontypes import Json, read
+from stepwell.engine.asl import drawing
+from stepwell.engine.asl.document import Document, Syntax, read_document
+from stepwell.engine.asl.drawing.model import EdgeKind, Graph
+from stepwell.engine.jsontypes import Json
 
 _LONG_LINE: Final = 400
+_EDGE_ITEMS: Final = {
+    EdgeKind.CHOICE: ItemKind.RULE,
+    EdgeKind.DEFAULT: ItemKind.DEFAULT,
+    EdgeKind.CATCH: ItemKind.CATCHER,
+}
 
 
 def html_report(suites: Sequence[SuiteResult], machines: Sequence[MachineCoverage]) -> str:
@@ -88,12 +95,11 @@ def _machine(machine: MachineCoverage, suites: Sequence[SuiteResult], text: byte
         f'<section class="machine" id="{_anchor(machine)}"><h2>{escape(machine.name)} {_bar(machine.share())}</h2>'
         f'<p class="file">{escape(machine.file)}</p>'
     )
-    source = read(text[3:] if text.startswith(b"\xef\xbb\xbf") else text)
-    if isinstance(source, dict):
-        yield (
-            f'<div class="drawing">{machine_svg(source, machine)}</div><p class="key"><span class="hit">gone through</span>'
-            '<span class="miss">not gone through</span> 1, 2, …: choice rules; !: catchers; ↻: retriers that fired</p>'
-        )
+    document = document_of(machine.file, text)
+    yield (
+        f'<div class="drawing">{_picture(document.value, machine)}</div><p class="key"><span class="hit">gone through</span>'
+        '<span class="miss">not gone through</span> ↻: retriers that tried again</p>'
+    )
     if machine.missing:
         rows = "".join(
             f"<tr><td>{escape(item.key.kind)}</td><td>{escape(item.text)}</td><td>{escape(item.target or '')}</td>"
@@ -107,7 +113,7 @@ def _machine(machine: MachineCoverage, suites: Sequence[SuiteResult], text: byte
         yield "<h3>Cases</h3>"
     for suite in suites:
         yield from (_case(case) for case in suite.cases)
-    yield f"<details><summary>Definition</summary>{_listing(machine, text, source)}</details></section>"
+    yield f"<details><summary>Definition</summary>{_listing(machine, document)}</details></section>"
 
 
 def _case(case: CaseResult) -> str:
@@ -125,27 +131,54 @@ def _case(case: CaseResult) -> str:
     return f'<details class="case"{"" if case.passed else " open"}><summary>{head}</summary>{told}{path}{history}</details>'
 
 
-def _listing(machine: MachineCoverage, text: bytes, source: Json) -> str:
+def _listing(machine: MachineCoverage, document: Document) -> str:
     """The definition, its lines marked by what stands in them; written anew where it has no lines to speak of."""
-    plain = text.decode("utf-8-sig", "replace")
-    if max((len(line) for line in plain.splitlines()), default=0) > _LONG_LINE:
-        plain = json.dumps(source, ensure_ascii=False, indent=2)
-    try:
-        offsets = value_offsets(plain)
-    except DefinitionError:
-        return f"<pre>{escape(plain)}</pre>"
-    index = LineIndex(plain)
+    if document.syntax is Syntax.JSON and any(len(line) > _LONG_LINE for line in document.text.splitlines()):
+        document = read_document(json.dumps(document.value, ensure_ascii=False, indent=2))
     by_line: dict[int, list[Item]] = {}
     for item in machine.items:
-        by_line.setdefault(index.position(offsets.get(item.pointer, 0))[0], []).append(item)
+        by_line.setdefault(document.place(item.pointer)[0], []).append(item)
     rows = []
-    for number, line in enumerate(plain.splitlines(), 1):
-        items = by_line.get(number, [])
-        hits = [machine.hits[item.key] for item in items]
-        mark = "" if not items else "hit" if all(hits) else "part" if any(hits) else "miss"
+    for number, line in enumerate(document.text.splitlines(), 1):
+        hits = [machine.hits[item.key] for item in by_line.get(number, [])]
+        mark = "" if not hits else "hit" if all(hits) else "part" if any(hits) else "miss"
         count = "/".join(f"{one}×" for one in hits)
         rows.append(
             f'<tr class="{mark}"><td class="number">{number}</td><td class="count">{count}</td>'
             f"<td><pre>{escape(line)}</pre></td></tr>"
         )
     return f'<table class="listing">{"".join(rows)}</table>'
+
+
+def _picture(value: Json, machine: MachineCoverage) -> str:
+    """The graph, its states and edges marked by what was gone through."""
+    graph = drawing.draw(value)
+    _mark(graph, machine)
+    return drawing.svg(graph)
+
+
+def _mark(graph: Graph, machine: MachineCoverage) -> None:
+    retriers = Counter(item.key.state for item in machine.items if item.key.kind is ItemKind.RETRIER)
+    for node in graph.nodes.values():
+        for inner in node.inside:
+            _mark(inner, machine)
+        if not node.type:  # a dot
+            continue
+        hits = machine.hits[Key(ItemKind.STATE, node.name)]
+        node.mark = _gone_through(hits)
+        node.detail = f"{hits}× · {node.detail}" if node.detail else f"{hits}×"
+        count = retriers[node.name]
+        if count:
+            fired = sum(machine.hits[Key(ItemKind.RETRIER, node.name, index)] > 0 for index in range(count))
+            node.retry = f"↻ {fired} of {count}"
+    seen: Counter[tuple[str, EdgeKind]] = Counter()
+    for number, edge in enumerate(graph.edges):
+        kind = _EDGE_ITEMS.get(edge.kind)
+        if kind is not None:
+            key = Key(kind, edge.source, seen[edge.source, edge.kind])
+            seen[edge.source, edge.kind] += 1
+            graph.edges[number] = replace(edge, mark=_gone_through(machine.hits[key]))
+
+
+def _gone_through(hits: int) -> str:
+    return "hit" if hits else "miss"

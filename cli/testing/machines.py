@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
 
+from stepwell.cli.definition_files import UnreadableError
 from stepwell.cli.output import duration
 from stepwell.cli.testing.coverage import Hits, hits_of
+from stepwell.cli.testing.definitions import read_machine
 from stepwell.cli.testing.expectations import Outcome, outcome_of
-from stepwell.cli.testing.running import FunctionCalls, excerpt
-from stepwell.cli.testing.suites import DEFAULT_START, UnusableTestError, definition_name, read_bytes, read_config
+from stepwell.cli.testing.running import FunctionCalls, told
+from stepwell.cli.testing.suites import DEFAULT_START, UnusableTestError, definition_name, read_config
 from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.errors import StepwellError
@@ -84,11 +86,15 @@ class LocalMachine:
         if isinstance(definition, Mapping):
             self.file = f"<{name or 'machine'}>"
             self.text = json.dumps(definition, indent=2).encode()
+            self.machine: StateMachine = parse_definition(self.text)
         else:
             self.file = str(definition)
-            self.text = _read(Path(definition))
+            try:
+                read = read_machine(self.file)
+            except UnreadableError as error:
+                raise TestingError(str(error)) from None
+            self.text, self.machine = read.text, read.machine
         self.name = name or (definition_name(Path(self.file)) if not isinstance(definition, Mapping) else "machine")
-        self.machine: StateMachine = parse_definition(self.text)
         self._mock_config = mock_config
         self._functions = dict(functions or {})
         self._start = DEFAULT_START if start_time is None else _milliseconds(start_time)
@@ -157,16 +163,21 @@ class FunctionMocks:
         return Reply(outcome(task.task, task.resource, answer), answer.after_ms)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """What an execution came to. Times are seconds of the virtual clock."""
 
-    outcome: Outcome
-    history: Sequence[Mapping[str, Any]]
-    """The history events, as GET /v1/executions/{id}/history shows them."""
-    unused_mocks: Sequence[str]
-    """The states whose mocks were never asked for."""
-    _lines: Sequence[str] = ()
+    def __init__(self, execution: LocalExecution, unused_mocks: Sequence[str]) -> None:
+        self._execution = execution
+        self.outcome: Outcome = outcome_of(execution)
+        self.unused_mocks = list(unused_mocks)
+        """The states whose mocks were never asked for."""
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The history events, as GET /v1/executions/{id}/history shows them."""
+        from stepwell.cli.commands.run import event_views
+
+        return event_views(self._execution.history)
 
     @property
     def status(self) -> str:
@@ -221,7 +232,7 @@ class Result:
         why = "".join(
             f"\n  {name}: {text}" for name, text in (("error", of.error), ("cause", of.cause)) if text is not None
         )
-        return "\n".join([f"<{ended} after {duration(of.milliseconds)}{why}", *self._lines]) + ">"
+        return "\n".join([f"<{ended} after {duration(of.milliseconds)}{why}", *told(self._execution)]) + ">"
 
 
 class LiveExecution:
@@ -306,10 +317,7 @@ class LiveExecution:
 
     def result(self) -> Result:
         """How it stands; RUNNING while it has not ended."""
-        from stepwell.cli.commands.run import event_views
-
-        history = event_views(self._execution.history)
-        return Result(outcome_of(self._execution), history, self._tasks.unused, excerpt(self._execution.history))
+        return Result(self._execution, self._tasks.unused)
 
     @property
     def events(self) -> list[HistoryEvent]:
@@ -356,10 +364,3 @@ def _mock(notes: Notes, state: str, mock: Mock) -> MockedResponse | MockFunction
 
 def _milliseconds(moment: datetime) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return read_bytes(file)
-    except UnusableTestError as error:
-        raise TestingError(str(error)) from None

@@ -194,11 +194,11 @@ class SessionCoverage:
     def load(self, dumped: str) -> None:
         """Count what a worker has counted."""
         from stepwell.cli.testing.coverage import Hits, ItemKind, Key
-        from stepwell.engine.asl.parse import parse_definition
+        from stepwell.cli.testing.definitions import compiled
 
         for file, name, text, counted in json.loads(dumped):
             hits = Hits({Key(ItemKind(kind), state, number): count for kind, state, number, count in counted})
-            self.add(file, name, text.encode(), parse_definition(text), hits)
+            self.add(file, name, text.encode(), compiled(file, text.encode()), hits)
 
     def __iter__(self) -> Iterator[MachineCoverage]:
         return iter(sorted((coverage for coverage, _ in self.machines.values()), key=lambda one: (one.name, one.file)))

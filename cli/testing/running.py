@@ -80,12 +80,19 @@ def selected(suite: Suite, patterns: Sequence[str]) -> list[Case]:
 
 
 def run_suite(
-    suite: Suite, patterns: Sequence[str] = (), functions: Mapping[str, Callable[..., Any]] | None = None
+    suite: Suite,
+    patterns: Sequence[str] = (),
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    *,
+    first_failure: bool = False,
 ) -> SuiteResult:
-    """Run the selected cases of a suite, one after the other."""
-    cases = selected(suite, patterns)
-    results = [run_case(suite, case, functions or {}) for case in cases]
-    return collected(suite, results, whole=len(cases) == len(suite.cases))
+    """Run the selected cases of a suite, one after the other; with `first_failure` only up to that."""
+    results: list[CaseResult] = []
+    for case in selected(suite, patterns):
+        results.append(run_case(suite, case, functions or {}))
+        if first_failure and not results[-1].passed:
+            break
+    return collected(suite, results, whole=len(results) == len(suite.cases))
 
 
 def collected(suite: Suite, results: list[CaseResult], *, whole: bool) -> SuiteResult:
@@ -146,8 +153,18 @@ def run_case(suite: Suite, case: Case, functions: Mapping[str, Callable[..., Any
     warnings = tuple(f"The mock of {state!r} was never asked for" for state in tasks.unused)
     return CaseResult(
         case.name, tuple(problems), outcome, clock.monotonic() - began, warnings,
-        excerpt(execution.history) if problems else (), hits_of(execution), frozenset(tasks.given),
+        told(execution) if problems else (), hits_of(execution), frozenset(tasks.given),
     )  # fmt: skip
+
+
+def told(execution: LocalExecution) -> tuple[str, ...]:
+    """What happened in an execution, and in the first of its child executions that did not succeed."""
+    lines = excerpt(execution.history)
+    child = next((one for one in execution.children if one.finish is None or one.finish.status != "SUCCEEDED"), None)
+    if child is None:
+        return lines
+    number = execution.children.index(child) + 1
+    return (*lines, f"  in child execution {number} of {len(execution.children)}:", *told(child))
 
 
 def excerpt(history: Sequence[Numbered]) -> tuple[str, ...]:

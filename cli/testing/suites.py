@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
 
+from stepwell.cli.definition_files import UnreadableError
+from stepwell.cli.testing.definitions import definition_beside, read_machine
 from stepwell.cli.testing.expectations import Expectation, read_expectation
-from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.asl.scanner import escape_pointer
 from stepwell.engine.asl.states import StateMachine, walk_states
 from stepwell.engine.errors import JsonTextError
@@ -96,13 +97,11 @@ def read_suite(file: Path, mock_config: Path | None = None) -> Suite:
     name = value.get("Name", definition_name(definition))
     config_file = _config_of(notes, file, value, mock_config)
     try:
-        machine_text = read_bytes(definition)
-    except UnusableTestError as error:
-        notes.error(
-            "/StateMachine", f"The definition {definition} cannot be read", "Name it in the member StateMachine."
-        )
+        found = read_machine(str(definition))
+    except UnreadableError as error:
+        notes.error("/StateMachine", str(error), "Name the definition in the member StateMachine.")
         raise UnusableTestError(str(file), with_places(notes.findings, text)) from error
-    machine = parse_definition(machine_text)
+    machine = found.machine
     config = None if config_file is None else read_config(config_file)
     own = read_responses(notes, value.get("MockedResponses", {}), "/MockedResponses", short=True)
     responses = {**(config.responses if config is not None else {}), **own}
@@ -127,7 +126,7 @@ def read_suite(file: Path, mock_config: Path | None = None) -> Suite:
         raise UnusableTestError(str(file), error.findings) from None
     rest = _config_cases(config_file, config, machine, str(name), shared, reader.start)
     return Suite(
-        str(file), str(definition), str(name), machine, machine_text, (*cases, *rest),
+        str(file), str(definition), str(name), machine, found.text, (*cases, *rest),
         tuple(f"{file}: {one}" for one in warnings), config, None if config_file is None else str(config_file),
     )  # fmt: skip
 
@@ -136,19 +135,21 @@ def config_suite(definition: Path, mock_config: Path, name: str | None = None) -
     """The cases a MockConfigFile has for a definition that has no test file. Raises as `read_suite` does."""
     name = name or definition_name(definition)
     config = read_config(mock_config)
-    text = read_bytes(definition)
-    machine = parse_definition(text)
+    try:
+        found = read_machine(str(definition))
+    except UnreadableError as error:
+        raise UnusableTestError(str(definition), [Finding(str(error))]) from None
     known = config.machine_for(name)
     if known not in config.machines:
         finding = Finding(f"There is no state machine {name!r}", "/StateMachines", near(name, config.machines))
         raise UnusableTestError(str(mock_config), with_places([finding], read_bytes(mock_config)))
-    cases = _config_cases(mock_config, config, machine, name, config.machines[known], DEFAULT_START)
+    cases = _config_cases(mock_config, config, found.machine, name, config.machines[known], DEFAULT_START)
     return Suite(
         str(mock_config),
         str(definition),
         name,
-        machine,
-        text,
+        found.machine,
+        found.text,
         tuple(cases),
         config=config,
         config_file=str(mock_config),
@@ -227,8 +228,7 @@ def yaml_as_json(text: bytes) -> bytes:
 def _definition_of(notes: Notes, file: Path, value: Mapping[str, Json]) -> Path:
     if "StateMachine" in value:
         return file.parent / (notes.text(value["StateMachine"], "/StateMachine", "StateMachine") or "?")
-    base = file.name.rpartition(".test.")[0] or file.stem
-    return file.parent / f"{base}.json" if base else file
+    return definition_beside(file)
 
 
 def _config_of(notes: Notes, file: Path, value: Mapping[str, Json], mock_config: Path | None) -> Path | None:

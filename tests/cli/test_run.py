@@ -202,6 +202,13 @@ def test_a_test_case_of_a_mock_config_file(invoke: Invoke, define: Define, mock_
     assert (result["output"], result["durationMs"] >= 60_000) == ({"n": 2}, True)
 
 
+def test_a_definition_in_yaml(invoke: Invoke, define: Define) -> None:
+    file = define("StartAt: S\nStates:\n  S: {Type: Pass, Result: [1], End: true}\n", "m.asl.yaml")
+    assert json.loads(invoke("run", file).stdout) == [1]
+    ran = invoke("run", define("StartAt: S\nStates:\n  S: {Type: Pass, Comment: 5, End: true}\n", "n.asl.yaml"))
+    assert (ran.exit_code, "n.asl.yaml:3:" in ran.stderr) == (1, True)
+
+
 def test_the_mock_config_of_the_environment_is_what_case_is_looked_for_in(
     invoke: Invoke, define: Define, mock_config: Path
 ) -> None:

@@ -290,7 +290,7 @@ def test_folders_globs_and_what_is_left_out(invoke: Invoke, shop: Write, tmp_pat
 def test_where_there_are_no_tests(invoke: Invoke, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere.asl.json", f"{tmp_path}/*.json"):
         ran = invoke("test", place)
-        assert ran.exit_code != 0
+        assert ran.exit_code == 2
         assert "there are no tests" in ran.stderr
 
 
@@ -438,8 +438,46 @@ def test_the_html_report_is_one_file_and_escapes_what_it_shows(invoke: Invoke, s
     assert not re.search(r"""(?:src|href)=["'](?!#)""", text)
     assert text.count("<svg") == 1
     drawn = ET.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
-    assert sum("node" in one.attrib.get("class", "").split() for one in drawn.iter("g")) == 3
-    assert sum("edge" in one.attrib.get("class", "").split() for one in drawn.iter("g")) == 4
+
+    def classes(*wanted: str) -> int:
+        groups = (one.attrib.get("class", "").split() for one in drawn.iter("{http://www.w3.org/2000/svg}g"))
+        return sum(set(wanted) <= set(group) for group in groups)
+
+    assert classes("state", "hit") == 2 and classes("state", "miss") == 1
+    assert classes("edge", "hit") == 2 and classes("edge", "miss") == 1
+
+
+def test_what_names_hold_does_no_harm_to_a_terminal(invoke: Invoke, shop: Write) -> None:
+    case = {**DECLINED, "Mocks": {"Charge": {"Throw": {"Error": "\x1b[2J", "Cause": "\x1b]0;x\x07"}}}}
+    ran = invoke("test", "-v", shop({"\x1b[31mred": case}))
+    assert ran.exit_code == 1
+    assert "\x1b" not in ran.stdout and "\x07" not in ran.stdout
+
+
+def test_the_first_failure_can_be_the_end(invoke: Invoke, shop: Write) -> None:
+    wrong = {**CHARGED, "Expect": {"Output": 7}}
+    found = document(invoke, shop({"a": CHARGED, "b": wrong, "c": wrong}), "-x", code=1)
+    assert [one["name"] for one in found["suites"][0]["cases"]] == ["a", "b"]
+
+
+def test_definitions_in_yaml(invoke: Invoke, shop: Write, tmp_path: Path) -> None:
+    text = "StartAt: T\nStates:\n  T:\n    Type: Task\n    Resource: celery:x\n    End: true\n"
+    (tmp_path / "pick.asl.yaml").write_text(text)
+    cases = "TestCases: {c: {Mocks: {T: {Return: 1}}, Expect: {Output: 1}}}"
+    (tmp_path / "pick.asl.test.yaml").write_text(cases)
+    report = tmp_path / "report.html"
+    assert document(invoke, tmp_path, "--html", report)["coverage"]["percent"] == 100.0
+    assert '<tr class="hit"><td class="number">3</td><td class="count">1×</td>' in report.read_text()
+    assert document(invoke, tmp_path / "pick.asl.yaml")["passed"] == 1
+    (tmp_path / "pick.asl.test.yaml").unlink()
+    config = {
+        "StateMachines": {"pick": {"TestCases": {"c": {"T": "r"}}}},
+        "MockedResponses": {"r": {"0": {"Return": 1}}},
+    }
+    (tmp_path / "MockConfigFile.json").write_text(json.dumps(config))
+    assert document(invoke, tmp_path)["passed"] == 1
+    (tmp_path / "pick.asl.yaml").write_text(text.replace("StartAt: T", "StartAt: U"))
+    assert "definition is invalid" in document(invoke, tmp_path, code=2)["suites"][0]["error"]
 
 
 def test_a_report_that_cannot_be_written(invoke: Invoke, shop: Write, tmp_path: Path) -> None:

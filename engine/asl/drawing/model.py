@@ -38,6 +38,8 @@ class Edge:
     target: str
     kind: EdgeKind = EdgeKind.NEXT
     caption: str = ""
+    mark: str = ""
+    """A class it gets in the picture beside its own."""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class Node:
     retry: str = ""
     comment: str = ""
     inside: list[Graph] = field(default_factory=list)
+    mark: str = ""
 
 
 @dataclass(slots=True)

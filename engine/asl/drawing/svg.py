@@ -165,7 +165,9 @@ def _write_graph(parts: list[str], drawn: _Drawn, left: float, top: float) -> No
         else:
             card, (x, y) = drawn.cards[index[edge.source]], drawn.placed.boxes[index[edge.source]]
             path = _loop(x + left + card.width / 2, y + top)
-        parts.append(f'<g class="edge {name}"><path d="{path}" stroke="{colour}" marker-end="url(#arrow-{name})"/></g>')
+        parts.append(
+            f'<g class="edge {name}{_mark(edge.mark)}"><path d="{path}" stroke="{colour}" marker-end="url(#arrow-{name})"/></g>'
+        )
     for card, (x, y) in zip(drawn.cards, drawn.placed.boxes, strict=True):
         _write_card(parts, card, x + left, y + top)
     for number, (edge, lines) in enumerate(zip(drawn.edges, drawn.captions, strict=True)):
@@ -179,7 +181,7 @@ def _write_graph(parts: list[str], drawn: _Drawn, left: float, top: float) -> No
 
 def _write_caption(parts: list[str], edge: Edge, lines: list[str], x: float, y: float) -> None:
     width, height = _caption_size(lines)
-    parts.append(f'<g class="{_EDGES[edge.kind][0]}"><title>{_xml(edge.caption[:1000])}</title>')
+    parts.append(f'<g class="{_EDGES[edge.kind][0]}{_mark(edge.mark)}"><title>{_xml(edge.caption[:1000])}</title>')
     parts.append(
         f'<rect x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" rx="4" '
         'fill="#fff" fill-opacity=".92"/>'
@@ -202,7 +204,7 @@ def _write_card(parts: list[str], card: _Card, x: float, y: float) -> None:
     left, top = x - card.width / 2, y - card.height / 2
     colour = _COLOURS.get(node.type, _OTHER)
     about = f"{node.name}\n{node.comment}" if node.comment else node.name
-    parts.append(f'<g class="state {_class(node.type)}"><title>{_xml(about[:1000])}</title>')
+    parts.append(f'<g class="state {_class(node.type)}{_mark(node.mark)}"><title>{_xml(about[:1000])}</title>')
     parts.append(
         f'<rect class="box" x="{left:.1f}" y="{top:.1f}" width="{card.width:.1f}" height="{card.height:.1f}" rx="7"/>'
     )
@@ -265,6 +267,10 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 def _loop(x: float, y: float) -> str:
     """From the right side of a box back to it."""
     return f"M{x:.1f} {y + 9:.1f}C{x + _LOOP:.1f} {y + 16:.1f} {x + _LOOP:.1f} {y - 16:.1f} {x:.1f} {y - 9:.1f}"
+
+
+def _mark(mark: str) -> str:
+    return f" {escape(mark)}" if mark else ""
 
 
 def _class(type_name: str) -> str:
