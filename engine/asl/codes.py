@@ -39,6 +39,9 @@ EXPLANATIONS: Final[Mapping[DiagnosticCode, str]] = {
     DiagnosticCode.UNREACHABLE_RETRIER: "Earlier entries of Retry match every error that this one names.",
     DiagnosticCode.UNREACHABLE_CATCHER: "Earlier entries of Catch match every error that this one names.",
     DiagnosticCode.HEARTBEAT_TOO_LONG: "HeartbeatSeconds is not smaller than TimeoutSeconds.",
+    DiagnosticCode.DISTRIBUTED_ONLY_FIELD: "An inline Map has a field that only Distributed Maps use.",
+    DiagnosticCode.NO_EXECUTION_TYPE: "A Distributed Map has no ExecutionType, which AWS's guide says it must.",
+    DiagnosticCode.NO_CSV_HEADERS: "CSVHeaderLocation is GIVEN, and there are no CSVHeaders.",
     DiagnosticCode.UNBOUNDED_TASK: "A task waits for an activity worker or a task token, and nothing bounds how long.",
     DiagnosticCode.SECRET: "A key, token or password is written into the definition.",
 }

@@ -58,6 +58,9 @@ class DiagnosticCode(StrEnum):
     UNREACHABLE_RETRIER = "unreachable-retrier"
     UNREACHABLE_CATCHER = "unreachable-catcher"
     HEARTBEAT_TOO_LONG = "heartbeat-too-long"
+    DISTRIBUTED_ONLY_FIELD = "distributed-only-field"
+    NO_EXECUTION_TYPE = "no-execution-type"
+    NO_CSV_HEADERS = "no-csv-headers"
     UNBOUNDED_TASK = "unbounded-task"
     SECRET = "secret-in-definition"
 

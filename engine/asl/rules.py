@@ -32,9 +32,13 @@ def _expected(kind: str) -> Check:
 
     def check(report: Report, value: Json, place: Place, language: QueryLanguage) -> None:
         if not isinstance(value, types[kind]):
-            report.error(place, message)
+            report.error(place, message, hint=_YES_AND_NO if kind == "Boolean" and value in _NO_BOOLEANS else None)
 
     return check
+
+
+_YES_AND_NO: Final = "In YAML 1.2 yes, no, on and off are strings: write true or false."
+_NO_BOOLEANS: Final = ("yes", "no", "on", "off", "Yes", "No", "On", "Off", "true", "false")
 
 
 def check_any(report: Report, value: Json, place: Place, language: QueryLanguage) -> None:

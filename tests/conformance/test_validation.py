@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from stepwell.engine.asl.diagnostics import Severity
+from stepwell.engine.asl.diagnostics import DiagnosticCode, Severity
+from stepwell.engine.asl.document import examine
 from stepwell.engine.asl.validate import validate
 
 RECORDED_OTHERWISE = {
@@ -90,3 +91,34 @@ def test_no_other_validator_agrees_as_often(labelled: list[dict[str, Any]]) -> N
             agreed[peer] += verdict == case["expect"]
     assert len(judged) > 400
     assert agreed.most_common(1)[0][0] == "stepwell"
+
+
+SURE = {
+    DiagnosticCode.IMPOSSIBLE_PATH,
+    DiagnosticCode.UNASSIGNED_VARIABLE,
+    DiagnosticCode.UNKNOWN_ERROR_NAME,
+    DiagnosticCode.UNREACHABLE_CATCHER,
+    DiagnosticCode.UNREACHABLE_RETRIER,
+    DiagnosticCode.HEARTBEAT_TOO_LONG,
+    DiagnosticCode.SECRET,
+}
+"""Warnings of what cannot go well, or cannot happen."""
+
+
+def test_nothing_that_went_well_on_aws_is_warned_of(conformance_cases: Path) -> None:
+    checked = 0
+    for file in sorted((conformance_cases / "asl").glob("*.json")):
+        for case in json.loads(file.read_text()):
+            recorded = json.dumps(case["expected"], ensure_ascii=False)
+            if case["kind"] != "execution" or "definition" not in case or "ExecutionSucceeded" not in recorded:
+                continue
+            definition = case["definition"]
+            text = definition if isinstance(definition, str) else json.dumps(definition)
+            for finding in examine(text, machine_type=case.get("type") or "STANDARD").findings:
+                state = (finding.location or "").split("/")[2:3]
+                assert finding.code not in SURE or f'"name": {json.dumps(*state)}' not in recorded, (
+                    case["id"],
+                    finding,
+                )
+            checked += 1
+    assert checked > 300

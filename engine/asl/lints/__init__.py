@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-from stepwell.engine.asl.lints import errors, paths, secrets, timeouts, variables
+from stepwell.engine.asl.lints import errors, maps, paths, secrets, timeouts, variables
 from stepwell.engine.asl.report import Report
 from stepwell.engine.jsontypes import Json
 
@@ -20,6 +20,7 @@ LINTS: Final[tuple[Lint, ...]] = (
     timeouts.check_timeouts,
     variables.check_variables,
     paths.check_paths,
+    maps.check_maps,
     secrets.check_secrets,
 )
 """The one list of lints."""

@@ -39,6 +39,7 @@ def check(definition: Any) -> StateMachine | None:
     findings = validate(text)
     for finding in findings:
         assert finding.message
+        assert finding.code.isupper()  # the codes of lints are not
         str(finding).encode()
         assert finding.pointer is None or finding.line is not None
     try:

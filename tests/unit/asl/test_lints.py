@@ -337,6 +337,41 @@ def test_results_exist_after_the_task() -> None:
     assert jsonata({"A": ends(Output="{% $states.errorOutput %}")}) == [("impossible-path", "/States/A/Output")]
 
 
+# Maps
+
+ITEMS = {"StartAt": "I", "States": {"I": {"Type": "Succeed"}}}
+
+
+def with_mode(config: dict[str, Any] | None, **more: Any) -> list[tuple[str, str | None]]:
+    processor = ITEMS if config is None else {**ITEMS, "ProcessorConfig": config}
+    return codes({"M": {"Type": "Map", "ItemProcessor": processor, "End": True, **more}})
+
+
+@pytest.mark.parametrize("config", (None, {"Mode": "INLINE"}))
+def test_fields_that_an_inline_map_does_not_use(config: dict[str, Any] | None) -> None:
+    assert with_mode(config, Label="x") == [("distributed-only-field", "/States/M/Label")]
+    assert with_mode(config, MaxConcurrency=1, ToleratedFailureCount=1) == []
+
+
+def test_distributed_maps() -> None:
+    assert with_mode({"Mode": "DISTRIBUTED", "ExecutionType": "EXPRESS"}, Label="x", ItemBatcher={}) == []
+    assert with_mode({"Mode": "${Mode}"}, Label="x") == [
+        ("STEPWELL_PLACEHOLDER", "/States/M/ItemProcessor/ProcessorConfig/Mode")
+    ]
+    assert with_mode({"Mode": "DISTRIBUTED"}) == [("no-execution-type", "/States/M/ItemProcessor/ProcessorConfig")]
+
+
+@pytest.mark.parametrize(("headers", "wrong"), (({}, True), ({"CSVHeaders": ["a"]}, False)))
+def test_headers_that_are_given(headers: dict[str, Any], wrong: bool) -> None:
+    reader = {
+        "Resource": "arn:aws:states:::s3:getObject",
+        "ReaderConfig": {"InputType": "CSV", "CSVHeaderLocation": "GIVEN", **headers},
+        "Parameters": {"Bucket": "b", "Key": "k"},
+    }
+    found = with_mode({"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}, ItemReader=reader)
+    assert found == [("no-csv-headers", "/States/M/ItemReader/ReaderConfig")] * wrong
+
+
 # Secrets
 
 SECRETS = {
