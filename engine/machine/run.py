@@ -42,10 +42,12 @@ from stepwell.engine.states_errors import ErrorName, StatesError
 
 
 class Slice(NamedTuple):
-    """How much one step may do before others get their turn: events written and bytes of user data in them."""
+    """How much one step may do before others get their turn: events written, bytes of user data in them, steps of reading data by
+    paths."""
 
     events: int = 256
     bytes: int = 1_048_576
+    steps: int = 100_000
 
 
 class HistoryFullError(Exception):

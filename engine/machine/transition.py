@@ -45,6 +45,7 @@ from stepwell.engine.machine.states.task import (
 )
 from stepwell.engine.machine.states.wait import run_wait, waited
 from stepwell.engine.query.jsonata import Outcomes
+from stepwell.engine.query.jsonpath import effort
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.states_errors import ErrorName, StatesError
 
@@ -100,6 +101,7 @@ def transition(
     first = state.next_event
     run = Run(machine, state, now, entropy, heavy)
     try:
+        effort.begin_state()
         if state.restored:
             _recompute(run)
         _apply(run, event)
@@ -110,6 +112,8 @@ def transition(
         more = False
         cause = f"The execution reached the maximum number of history events ({MAX_HISTORY_EVENTS})."
         end_failed(run, state.root, ErrorName.RUNTIME, cause)
+    finally:
+        effort.end_states()
     return Step(state, first, run.events, run.commands, more, run.decisions)
 
 
@@ -164,6 +168,7 @@ def _advance(run: Run, slice: Slice) -> bool:
     """Let ready frames go on, one state each in turn; True if the slice ran out before they did."""
     ready = run.state.ready
     ended = run.ended
+    before = effort.begin_state()
     while True:
         while ended:
             child = ended.pop()
@@ -177,7 +182,7 @@ def _advance(run: Run, slice: Slice) -> bool:
             return False
         if len(run.events) >= slice.events or run.bytes >= slice.bytes:
             return True
-        if isinstance(run.heavy, Outcomes) and run.heavy.spent:
+        if effort.begin_state() - before > slice.steps or (isinstance(run.heavy, Outcomes) and run.heavy.spent):
             return True
         frame = ready.popleft()
         if frame.phase is Phase.READY:

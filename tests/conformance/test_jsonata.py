@@ -67,7 +67,7 @@ def sorted_deeply(value: Json) -> object:
 def agrees(case: dict[str, Any], found: Outcome) -> bool:
     code = case.get("code") or (case.get("error") or {}).get("code")
     if code is not None:
-        return found.code == code
+        return bool(found.code == code)
     if "result" not in case:
         return found.code is None and found.text is None
     if found.text is None:

@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stepwell.engine.errors import InvalidQueryError, QueryError
+from stepwell.engine.query.jsonpath.effort import spend
 
 MAX_PATTERN_LENGTH: Final = 500
 MAX_WAYS: Final = 20_000_000
 """Ways to try, which bounds the time to about a second in the worst case; ordinary matches try a few."""
+WAYS_A_STEP: Final = 500
+"""Ways that are tried in the time of one step of a reading."""
 MAX_TEXT_LENGTH: Final = 262_144
 MIN_TEXT_LENGTH: Final = 16
 """A pattern that could not be applied even to so short a text is refused."""
@@ -67,7 +70,8 @@ def compile_pattern(pattern: str, flags: str) -> Callable[[str], bool]:
         compiled = re.compile(pattern, bits)
     except (re.error, OverflowError, RecursionError) as error:
         raise InvalidQueryError(f"The regular expression /{pattern}/ is not valid: {error}.") from None
-    longest = _longest_text(_measure(pattern))
+    whole = _measure(pattern)
+    longest = _longest_text(whole)
     if longest < MIN_TEXT_LENGTH:
         raise _refused(pattern, "so many repetitions")
 
@@ -77,9 +81,14 @@ def compile_pattern(pattern: str, flags: str) -> Callable[[str], bool]:
                 f"The regular expression /{pattern}/ may take too long on a text of {len(text)} characters; "
                 f"with its repetitions it is applied to {longest} at most"
             )
+        spend(1 + _ways(whole, len(text)) // WAYS_A_STEP)
         return compiled.fullmatch(text) is not None
 
     return matches
+
+
+def _ways(whole: _Group, length: int) -> int:
+    return math.comb(length + whole.repeats, min(whole.repeats, 64)) << min(whole.options, 64)
 
 
 def _longest_text(whole: _Group) -> int:

@@ -227,7 +227,9 @@ def _chain(tokens: tuple[Token, ...], position: int, where: str, rules: _Rules) 
         case Wildcard():
             return _wildcard(following)
         case Filter(criteria=criteria):
-            return _filter(compile_filter(criteria, _operand_compiler(rules.depth)), following, definite)
+            return _filter(
+                compile_filter(criteria, _operand_compiler(rules.depth)), following, definite, _weight(criteria)
+            )
         case Function():
             return _function(token, following, rules)
 
@@ -238,6 +240,7 @@ def _iterates(tokens: tuple[Token, ...]) -> bool:
 
 def _all_of(walkers: list[Walker]) -> Walker:
     def walk(node: Json, root: Json, found: list[Json]) -> None:
+        spend(len(walkers))
         for walker in walkers:
             walker(node, root, found)
 
@@ -281,6 +284,7 @@ def _last_property(name: str) -> Walker:
 def _merged_properties(token: Property, following: Walker, where: str, definite: bool, rules: _Rules) -> Walker:
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         if isinstance(node, dict):
+            spend(len(token.names))
             if rules.strict and not all(name in node for name in token.names):
                 raise PathNotFoundError(f"Missing property in path {where}{token.fragment}")
             following({name: node[name] for name in token.names if name in node}, root, found)
@@ -321,7 +325,11 @@ def _at(items: list[Json], index: int) -> list[Json]:
 
 
 def _indexes(indexes: tuple[int, ...]) -> Callable[[list[Json]], list[Json]]:
-    return lambda items: [item for index in indexes for item in _at(items, index)]
+    def select(items: list[Json]) -> list[Json]:
+        spend(len(indexes))
+        return [item for index in indexes for item in _at(items, index)]
+
+    return select
 
 
 def _slice(token: Slice) -> Callable[[list[Json]], list[Json]]:
@@ -350,10 +358,15 @@ def _wildcard(following: Walker) -> Walker:
     return walk
 
 
-def _filter(predicate: Predicate, following: Walker, definite: bool) -> Walker:
+def _weight(criteria: str) -> int:
+    """Steps of testing a node by a filter: the longer the filter, the longer it takes."""
+    return 1 + len(criteria) // 16
+
+
+def _filter(predicate: Predicate, following: Walker, definite: bool, weight: int) -> Walker:
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         if isinstance(node, list):
-            spend(len(node))
+            spend(weight * len(node))
             for item in node:
                 if predicate(item, root):
                     following(item, root, found)
@@ -369,6 +382,7 @@ def _filter(predicate: Predicate, following: Walker, definite: bool) -> Walker:
 def _scan(tokens: tuple[Token, ...], position: int, here: str, rules: _Rules) -> Walker:
     following = _chain(tokens, position + 1, here, rules)
     matches = _scan_test(tokens[position + 1], leaf=position + 2 == len(tokens), rules=rules)
+    each = _scan_weight(tokens[position + 1])
 
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         stack = [node]
@@ -380,12 +394,22 @@ def _scan(tokens: tuple[Token, ...], position: int, here: str, rules: _Rules) ->
                 members = current
             else:
                 continue
-            spend(1 + len(members))
+            spend(each + len(members))
             if matches(current, root):
                 following(current, root, found)
             stack.extend(member for member in reversed(members) if isinstance(member, _CONTAINERS))
 
     return walk
+
+
+def _scan_weight(token: Token) -> int:
+    match token:
+        case Property(names=names):
+            return len(names)
+        case Filter(criteria=criteria):
+            return _weight(criteria)
+        case _:
+            return 1
 
 
 def _scan_test(token: Token, *, leaf: bool, rules: _Rules) -> Predicate:
@@ -414,7 +438,9 @@ def _function(token: Function, following: Walker, rules: _Rules) -> Walker:
     arguments = [_argument(argument, token.name, rules) for argument in token.arguments]
 
     def walk(node: Json, root: Json, found: list[Json]) -> None:
-        following(function(node, [argument(node, root) for argument in arguments]), root, found)
+        given = [argument(node, root) for argument in arguments]
+        spend(sum(len(one) for one in (node, *given) if isinstance(one, list)))
+        following(function(node, given), root, found)
 
     return walk
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
@@ -44,6 +46,26 @@ def test_a_slice_is_bounded_by_bytes_too() -> None:
         parse_definition(ENDLESS), ExecutionState(info_of()), events.Started(raw("x" * 1000)), START, Entropy(1), Slice(bytes=4500)
     )  # fmt: skip
     assert step.more and len(step.events) == 5
+
+
+MANY = {"a": [{"k": number} for number in range(9_000)]}
+
+
+def test_a_slice_is_bounded_by_what_paths_look_at_too() -> None:
+    states = [pass_(Parameters={"n.$": "$.a[?(@.k < 0)]"}, ResultPath="$.n") for _ in range(12)]
+    step = transition(
+        parse_definition(json.dumps(machine(*states))), ExecutionState(info_of()), events.Started(raw(MANY)), START, Entropy(1)
+    )  # fmt: skip
+    assert step.more and 1 + 2 * 4 < len(step.events) < 1 + 2 * 10
+
+
+def test_the_paths_of_one_state_are_bounded_together() -> None:
+    many = pass_(Parameters={f"f{number}.$": "$.a[?(@.k < 0)]" for number in range(300)})
+    done = run(machine(many), json.dumps(MANY))
+    assert done.finish is not None and done.finish.error == "States.Runtime"
+    assert "takes too long" in (done.finish.cause or "")
+    few = pass_(Parameters={f"f{number}.$": "$.a[?(@.k < 0)]" for number in range(60)}, ResultPath="$.n")
+    assert run(machine(few, few, few), json.dumps(MANY)).finish.status is Status.SUCCEEDED  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("slice", (Slice(events=1), Slice(events=3), DEFAULT_SLICE))
