@@ -17,6 +17,11 @@ NAMES: Final = frozenset(
         "before_dispatch",
         "after_dispatch",
         "after_takeover",
+        "after_express_begin",
+        "before_express_end",
+        "before_map_run_commit",
+        "after_map_run_commit",
+        "before_result_commit",
     }
 )
 """The one list of failpoints."""

@@ -44,7 +44,8 @@ from stepwell.engine.runtime.map_results import Results
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 PAGE_ITEMS: Final = 500
-"""Items read, and children started or stopped, in one step."""
+"""Items read, and children started or stopped, in one step, at most."""
+LEAST_PAGE_ITEMS: Final = 20
 PAGE_BYTES: Final = 4 * 1024 * 1024
 _RUNNING_PAGE: Final = 10_000
 
@@ -324,8 +325,9 @@ class Steps:
             else:
                 self._items = self._tools.source.read(reader, cursor)
         children: list[Child] = []
+        enough = min(max(2 * self._plan.limit, LEAST_PAGE_ITEMS), PAGE_ITEMS)
         taken = size = 0
-        while taken < PAGE_ITEMS and size < PAGE_BYTES:
+        while taken < enough and size < PAGE_BYTES:
             item = None if most and self._read >= most else await anext(self._items, None)
             if item is None:
                 return children + self._maker.rest(), True
@@ -419,6 +421,7 @@ class Steps:
         try:
             if not plan.joins:
                 output = await results.write(progress, self._save_progress)
+                reach("before_result_commit")
                 entry.rev = self._rev
             elif not plan.failed and not progress.stopped:
                 output = await results.join()

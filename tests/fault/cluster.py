@@ -183,6 +183,12 @@ class Cluster:
         process.wait_for(r"ready\.")
         return process
 
+    def books(self) -> Path:
+        """A directory that nodes can be given as a bucket."""
+        place = self._place / "books"
+        place.mkdir(exist_ok=True)
+        return place
+
     # -- what the database says --------------------------------------------------------------------------------------
 
     def sql(self, statement: str) -> list[Any]:

@@ -224,11 +224,24 @@ def host_redelivery() -> None:
     patch(FunctionHostPool, "_call_suspect", give_up)
 
 
+def cursors() -> None:
+    """How far the items of a Map Run have been read is kept in memory alone."""
+    from stepwell.engine.machine.map_run import Plan
+
+    made = Plan.made
+
+    def forget(self: Plan, children: Any, *, exhausted: bool) -> None:
+        made(self, children, exhausted=exhausted)
+        self.progress.cursor, self.progress.source = None, 0
+
+    patch(Plan, "made", forget)
+
+
 PROTECTIONS: Final[dict[str, Callable[[], None]]] = {
     one.__name__: one
     for one in (
         redelivery, timers, durability, stable_keys, claims, worker_leases, first_outcome, fate, fences, bisection, polling,
-        result_first, whose_outcome, host_redelivery, peers, impatience, patience, consumer_patience,
+        result_first, whose_outcome, host_redelivery, cursors, peers, impatience, patience, consumer_patience,
     )
 }  # fmt: skip
 """The one list of protections that can be taken away."""
