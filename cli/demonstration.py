@@ -75,6 +75,13 @@ class Example:
         return found
 
 
+def buckets_of(examples: Sequence[Example]) -> str:
+    """`STEPWELL_BUCKETS` for these examples: the directories that stand for buckets."""
+    return ",".join(
+        f"{name}={one.folder / place}" for one in examples for name, place in one.setup.get("buckets", {}).items()
+    )
+
+
 def find_examples() -> list[Example]:
     """The examples: those beside the package in a checkout, else in the current directory."""
     for root in (Path(stepwell.__file__).absolute().parent.parent, Path.cwd()):
@@ -157,6 +164,7 @@ class Server:
             **clean,
             "STEPWELL_FUNCTION_MODULES": ",".join(filter(None, (one.setup.get("functions") for one in examples))),
             "STEPWELL_CELERY_APP": "asl_examples.celery_app:app",
+            "STEPWELL_BUCKETS": buckets_of(examples),
             "STEPWELL_HTTP_ALLOW": stand_ins_url.partition("://")[2],
             "PYTHONPATH": os.pathsep.join(filter(None, [package_path(), str(root), os.environ.get("PYTHONPATH", "")])),
         }

@@ -286,7 +286,7 @@ class LocalExecution:
         asked: set[int] = set()
         while self.finish is None:
             if self.due_map_runs:
-                self._run_map(world)
+                self.run_map_run(world)
                 continue
             task = next((number for number in sorted(self.open_tasks) if number not in asked), None)
             if task is not None:
@@ -308,7 +308,7 @@ class LocalExecution:
             self.advance(due)
         return self.finish
 
-    def _run_map(self, world: World) -> None:
+    def run_map_run(self, world: World) -> None:
         """Run the first Map Run that waits, to its end. Its children live in the same world."""
         number = min(self.due_map_runs)
         redrives = self.due_map_runs.pop(number)

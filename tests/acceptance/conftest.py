@@ -16,7 +16,7 @@ import boto3
 import httpx
 import pytest
 
-from stepwell.cli.demonstration import stand_ins
+from stepwell.cli.demonstration import buckets_of, find_examples, stand_ins
 from stepwell.cli.embedded.postgres import EmbeddedPostgres
 from stepwell.cli.embedded.valkey import EmbeddedValkey
 from tests.cli.conftest import COMMAND, Up, clean_environment
@@ -103,6 +103,7 @@ def server(ledger: Ledger) -> Iterator[Stepwell]:
             STEPWELL_FUNCTION_MODULES="asl_examples.functions",
             STEPWELL_CELERY_APP="asl_examples.celery_app:app",
             STEPWELL_HTTP_ALLOW="127.0.0.1",
+            STEPWELL_BUCKETS=buckets_of(find_examples()),
             PYTHONPATH=str(ROOT),
         )
         started: list[str | Path] = [*COMMAND, "up", "--port", "0", "--workers", "1", "--data-dir", place]

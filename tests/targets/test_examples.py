@@ -5,10 +5,12 @@ Functions and Celery tasks are called where they stand; the acceptance tests run
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import json
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,13 @@ from stepwell.engine.asl.resources import TargetKind
 from stepwell.engine.jsontypes import Document, Json, write
 from stepwell.engine.machine.commands import ScheduleTask, Status
 from stepwell.engine.machine.events import Event, TaskFailed, TaskSubmitted, TaskSucceeded
-from stepwell.engine.runtime.local import LocalExecution
+from stepwell.engine.machine.map_run import SourceItem
+from stepwell.engine.machine.map_spec import ReaderSpec
+from stepwell.engine.runtime.local import LocalExecution, Script
+from stepwell.engine.runtime.local_maps import ReadItems
 from stepwell.engine.targets.http import HttpTarget
+from stepwell.engine.targets.items.source import ObjectItems
+from stepwell.engine.targets.objects import FileBuckets
 from stepwell.workers.functions import FunctionTable
 from stepwell.workers.results import error_name
 from tests.conftest import ROOT
@@ -111,6 +118,20 @@ async def stand_ins() -> AsyncIterator[StandIns]:
     await servers.stop()
 
 
+def items_of(folder: Path, setup: dict[str, Any]) -> ReadItems:
+    """Reads the items of Map Runs from the directories that stand for buckets."""
+    source = ObjectItems(FileBuckets({name: folder / place for name, place in setup.get("buckets", {}).items()}))
+
+    def read_all(spec: ReaderSpec) -> list[SourceItem]:
+        async def all_of() -> list[SourceItem]:
+            return [item async for item in source.read(spec, None)]
+
+        with ThreadPoolExecutor(1) as thread:  # this one's loop runs already
+            return thread.submit(asyncio.run, all_of()).result()
+
+    return read_all
+
+
 @pytest.mark.parametrize(("folder", "case"), CASES)
 async def test_an_example(
     folder: Path, case: str, target: HttpTarget, shelf: ConnectionShelf, stand_ins: StandIns
@@ -123,8 +144,12 @@ async def test_an_example(
     text = json.dumps(read(folder, "input", case)).replace(DEFAULT_URL, stand_ins.url)
     machine = parse_definition((folder / "definition.asl.json").read_text())
     execution = LocalExecution(machine, 1_700_000_000_000, name=f"{folder.name}-{case}", machine_name=folder.name)
+    execution.read_items = items_of(folder, setup)
     execution.start(Document.parse(text))
     while execution.finish is None:
+        if execution.due_map_runs:
+            execution.run_map_run(Script({}))
+            continue
         if not execution.open_tasks:
             due = execution.next_due
             assert due is not None, "it waits for nothing"
