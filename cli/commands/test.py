@@ -10,7 +10,7 @@ import click
 
 from stepwell.cli.definition_files import printable
 from stepwell.cli.failures import ExitCode, Failure, fail_hard
-from stepwell.cli.options import json_option, pass_output
+from stepwell.cli.options import json_option, pass_output, read_input
 from stepwell.cli.output import Output, duration
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     "--mock-config", metavar="FILE", envvar="SFN_MOCK_CONFIG",
     help="A MockConfigFile of Step Functions Local.  [MockConfigFile.json beside the definition]",
 )  # fmt: skip
+@click.option("-i", "--input", "input_text", metavar="JSON|@FILE|-", help="The input of cases that have none.  [{}]")
 @click.option(
     "-k", "--case", "cases", multiple=True, metavar="GLOB", help="Only the cases so named: CASE or MACHINE::CASE."
 )
@@ -49,6 +50,7 @@ def test(
     output: Output,
     paths: tuple[str, ...],
     mock_config: str | None,
+    input_text: str | None,
     cases: tuple[str, ...],
     functions: tuple[str, ...],
     verbose: bool,
@@ -70,7 +72,7 @@ def test(
     from stepwell.cli.testing.coverage import total
     from stepwell.cli.testing.discovery import find_targets, run_targets
 
-    targets = find_targets(paths, None if mock_config is None else Path(mock_config))
+    targets = find_targets(paths, None if mock_config is None else Path(mock_config), read_input(input_text))
     told = Told(output, verbose)
     suites = run_targets(
         targets,

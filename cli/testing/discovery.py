@@ -27,13 +27,15 @@ class Target(NamedTuple):
     file: Path
     mock_config: Path | None = None
     is_definition: bool = False
+    input: bytes = b"{}"
+    """Of cases that have none."""
 
     def read(self) -> Suite:
         """Raises `UnusableTestError` and `DefinitionError`."""
         if self.is_definition:
             assert self.mock_config is not None
-            return config_suite(self.file, self.mock_config)
-        return read_suite(self.file, self.mock_config)
+            return config_suite(self.file, self.mock_config, self.input)
+        return read_suite(self.file, self.mock_config, self.input)
 
 
 def is_test_file(file: Path) -> bool:
@@ -43,8 +45,9 @@ def is_test_file(file: Path) -> bool:
     )
 
 
-def find_targets(paths: Sequence[str], mock_config: Path | None = None) -> list[Target]:
-    """The suites that paths lead to, in order, each once. Raises `Failure` for a path that leads to none."""
+def find_targets(paths: Sequence[str], mock_config: Path | None = None, input: bytes = b"{}") -> list[Target]:
+    """The suites that paths lead to, in order, each once; `input` is for cases that have none. Raises `Failure` for a path that leads
+    to none."""
     found: dict[Path, Target] = {}
     for given in paths or (".",):
         places = [Path(given)]
@@ -59,7 +62,7 @@ def find_targets(paths: Sequence[str], mock_config: Path | None = None) -> list[
                 code="NoTests",
             )
         for target in targets:
-            found.setdefault(target.file.resolve(), target)
+            found.setdefault(target.file.resolve(), target._replace(input=input))
     return list(found.values())
 
 

@@ -163,6 +163,8 @@ class SessionCoverage:
 
     def __init__(self) -> None:
         self.machines: dict[str, tuple[MachineCoverage, bytes]] = {}
+        self.unwritten: str | None = None
+        """Why the report could not be written."""
 
     def machine(self, machine: LocalMachine, hits: Hits) -> None:
         """Count what an execution of a test goes through."""
@@ -237,9 +239,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             SuiteResult(one.file, one.file, one.name, coverage=one, text=text)
             for one, text in coverage.machines.values()
         ]
-        Path(config.option.stepwell_html).write_text(
-            html_report(suites, list(coverage)), encoding="utf-8", errors="replace"
-        )
+        try:
+            text = html_report(suites, list(coverage))
+            Path(config.option.stepwell_html).write_text(text, encoding="utf-8", errors="replace")
+        except OSError as error:
+            coverage.unwritten = f"{config.option.stepwell_html} cannot be written: {error.strerror}."
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 def _percent(coverage: SessionCoverage) -> float:
@@ -270,3 +275,5 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if least is not None and _percent(coverage) < least:
         text = f"Only {_percent(coverage):.1f} % of the state machines is covered, wanted are {least:g} %."
         terminalreporter.line(text, red=True)
+    if coverage.unwritten is not None:
+        terminalreporter.line(coverage.unwritten, red=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from stepwell.cli.definition_files import UnreadableError
 from stepwell.cli.testing.definitions import definition_beside, read_machine
@@ -59,6 +59,13 @@ class UnusableTestError(Exception):
         super().__init__("\n".join(f"{file}: {one}" for one in findings))
 
 
+class Defaults(NamedTuple):
+    """What cases have that do not say: the JSON text of the input, and the start of the clock."""
+
+    input: bytes = b"{}"
+    start: int = DEFAULT_START
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One test case. `input` is its JSON text; `pointer` where it stands in its file (empty: in the MockConfigFile)."""
@@ -87,8 +94,8 @@ class Suite:
     config_file: str | None = None
 
 
-def read_suite(file: Path, mock_config: Path | None = None) -> Suite:
-    """Read a test file. Raises `UnusableTestError`, or `DefinitionError` for its definition."""
+def read_suite(file: Path, mock_config: Path | None = None, input: bytes = b"{}") -> Suite:
+    """Read a test file; `input` is that of cases which have none of their own. Raises `UnusableTestError`, or `DefinitionError` for its definition."""
     text = read_bytes(file)
     value, text = _value_of(file, text)
     notes = Notes()
@@ -105,7 +112,8 @@ def read_suite(file: Path, mock_config: Path | None = None) -> Suite:
     config = None if config_file is None else read_config(config_file)
     own = read_responses(notes, value.get("MockedResponses", {}), "/MockedResponses", short=True)
     responses = {**(config.responses if config is not None else {}), **own}
-    reader = _CaseReader(notes, file.parent, machine, responses, _start(notes, value, "", DEFAULT_START))
+    defaults = Defaults(input, _start(notes, value, "", DEFAULT_START))
+    reader = _CaseReader(notes, file.parent, machine, responses, defaults)
     shared = {}
     if config is not None:
         known = config.machine_for(str(name))
@@ -124,16 +132,16 @@ def read_suite(file: Path, mock_config: Path | None = None) -> Suite:
         warnings = notes.raise_errors(text)
     except MockConfigError as error:
         raise UnusableTestError(str(file), error.findings) from None
-    rest = _config_cases(config_file, config, machine, str(name), shared, reader.start)
+    rest = _config_cases(config_file, config, machine, str(name), shared, reader.defaults)
     return Suite(
         str(file), str(definition), str(name), machine, found.text, (*cases, *rest),
         tuple(f"{file}: {one}" for one in warnings), config, None if config_file is None else str(config_file),
     )  # fmt: skip
 
 
-def config_suite(definition: Path, mock_config: Path, name: str | None = None) -> Suite:
+def config_suite(definition: Path, mock_config: Path, input: bytes = b"{}") -> Suite:
     """The cases a MockConfigFile has for a definition that has no test file. Raises as `read_suite` does."""
-    name = name or definition_name(definition)
+    name = definition_name(definition)
     config = read_config(mock_config)
     try:
         found = read_machine(str(definition))
@@ -143,7 +151,7 @@ def config_suite(definition: Path, mock_config: Path, name: str | None = None) -
     if known not in config.machines:
         finding = Finding(f"There is no state machine {name!r}", "/StateMachines", near(name, config.machines))
         raise UnusableTestError(str(mock_config), with_places([finding], read_bytes(mock_config)))
-    cases = _config_cases(mock_config, config, found.machine, name, config.machines[known], DEFAULT_START)
+    cases = _config_cases(mock_config, config, found.machine, name, config.machines[known], Defaults(input))
     return Suite(
         str(mock_config),
         str(definition),
@@ -162,7 +170,7 @@ def _config_cases(
     machine: StateMachine,
     name: str,
     cases: Mapping[str, MockCase],
-    start: int,
+    defaults: Defaults,
 ) -> list[Case]:
     if file is None or config is None:
         return []
@@ -172,7 +180,7 @@ def _config_cases(
     ]
     if wrong:
         raise UnusableTestError(str(file), with_places(wrong, read_bytes(file)))
-    return [Case(case, mocks, start=start) for case, mocks in cases.items()]
+    return [Case(case, mocks, defaults.input, start=defaults.start) for case, mocks in cases.items()]
 
 
 def read_config(file: Path) -> MockConfig:
@@ -255,14 +263,19 @@ class _CaseReader:
     """Reads the cases of one test file."""
 
     def __init__(
-        self, notes: Notes, folder: Path, machine: StateMachine, responses: Mapping[str, MockedResponse], start: int
+        self,
+        notes: Notes,
+        folder: Path,
+        machine: StateMachine,
+        responses: Mapping[str, MockedResponse],
+        defaults: Defaults,
     ) -> None:
         self._notes = notes
         self._folder = folder
         self._machine = machine
         self._responses = responses
         self._types = {state.name: state.type for state in walk_states(machine)}
-        self.start = start
+        self.defaults = defaults
 
     def case(self, name: str, value: Json, shared: MockCase | None) -> Case:
         notes, place = self._notes, f"/TestCases/{escape_pointer(name)}"
@@ -278,7 +291,7 @@ class _CaseReader:
             mocks,
             self._input(given, place),
             read_expectation(notes, self._types, given.get("Expect", {}), f"{place}/Expect"),
-            _start(notes, given, place, self.start),
+            _start(notes, given, place, self.defaults.start),
             place,
         )
 
@@ -286,7 +299,7 @@ class _CaseReader:
         if "Input" in given and "InputFile" in given:
             self._notes.error(f"{place}/InputFile", "Input and InputFile are two ways to say the same")
         if "InputFile" not in given:
-            return write(given.get("Input", {}))
+            return write(given["Input"]) if "Input" in given else self.defaults.input
         name = self._notes.text(given["InputFile"], f"{place}/InputFile", "InputFile")
         try:
             text = read_bytes(self._folder / (name or "?"))

@@ -251,6 +251,8 @@ def test_a_mock_config_file_has_cases_too(invoke: Invoke, shop: Write, tmp_path:
     definition = tmp_path / "shop.asl.json"
     ran = invoke("test", definition, "--mock-config", config)
     assert (ran.exit_code, "States.Runtime" in ran.stdout) == (1, True)  # a MockConfigFile has no inputs
+    found = document(invoke, definition, "--mock-config", config, "--input", '{"total": 5}')
+    assert found["suites"][0]["cases"][0]["output"] == {"id": 1}
     beside = config.rename(tmp_path / "MockConfigFile.json")
     file = shop({"Charged": {"Input": {"total": 5}, "Expect": {"Output": {"id": 1}}}})
     for place in (file, definition, tmp_path):

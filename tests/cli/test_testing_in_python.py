@@ -215,6 +215,8 @@ def test_the_fixture_and_coverage_over_the_session(project: Path) -> None:
     assert "shop     3/3     2/2      -         0/1       83 %" in ran.stdout
     assert "not covered: shop/States/T/Catch/0" in ran.stdout
     assert "<svg" in report.read_text()
+    ran = session(project, "--stepwell-fail-under", "90", "--stepwell-html", str(project / "nowhere" / "report.html"))
+    assert "cannot be written: No such file" in ran.stdout
     ran = session(project, "--stepwell-fail-under", "90")
     assert ran.returncode == 1
     assert "Only 83.3 % of the state machines is covered, wanted are 90 %" in ran.stdout
