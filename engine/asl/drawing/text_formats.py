@@ -11,7 +11,11 @@ from stepwell.engine.asl.drawing.model import END, Edge, EdgeKind, Graph, Node
 
 _CAPTION_CHARS: Final = 60
 _PLAIN: Final = re.compile(r"[^\w .,:+*=<>≥≤()?!/$'-]|[<>()'=]")
+_INNER: Final = "inner"
 _STYLES: Final = {
+    _INNER: "fill:#f8fafc,stroke:#cbd5e1,stroke-dasharray:3 3",
+    "Pass": "fill:#f8fafc,stroke:#64748b",
+    "Wait": "fill:#f8fafc,stroke:#475569",
     "Task": "fill:#eff6ff,stroke:#2563eb",
     "Choice": "fill:#fffbeb,stroke:#b45309",
     "Parallel": "fill:#f0fdfa,stroke:#0f766e",
@@ -43,6 +47,7 @@ def _mermaid_graph(lines: list[str], classes: dict[str, list[str]], graph: Graph
             for number, inner in enumerate(node.inside):
                 branch = f"{ids[name]}_{number}_"
                 lines.append(f'{indent}  subgraph {branch}box [" "]')
+                classes.setdefault(_INNER, []).append(f"{branch}box")
                 _mermaid_graph(lines, classes, inner, branch, f"{indent}    ")
                 lines.append(f"{indent}  end")
             lines.append(f"{indent}end")
