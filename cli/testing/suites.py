@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from stepwell.cli.definition_files import UnreadableError
 from stepwell.cli.testing.definitions import definition_beside, read_machine
 from stepwell.cli.testing.expectations import Expectation, read_expectation
+from stepwell.engine.asl.diagnostics import DefinitionError
 from stepwell.engine.asl.scanner import escape_pointer
 from stepwell.engine.asl.states import StateMachine, walk_states
+from stepwell.engine.asl.yaml_source import read_yaml
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Json, read, write
 from stepwell.engine.runtime.mock_config import (
@@ -26,6 +28,7 @@ from stepwell.engine.runtime.mock_config import (
     MockConfigError,
     MockedResponse,
     Notes,
+    Places,
     check_case,
     near,
     parse_mock_config,
@@ -97,7 +100,7 @@ class Suite:
 def read_suite(file: Path, mock_config: Path | None = None, input: bytes = b"{}") -> Suite:
     """Read a test file; `input` is that of cases which have none of their own. Raises `UnusableTestError`, or `DefinitionError` for its definition."""
     text = read_bytes(file)
-    value, text = _value_of(file, text)
+    value, places = _value_of(file, text)
     notes = Notes()
     notes.known(value, "", SUITE_MEMBERS, "A test file")
     definition = _definition_of(notes, file, value)
@@ -107,7 +110,7 @@ def read_suite(file: Path, mock_config: Path | None = None, input: bytes = b"{}"
         found = read_machine(str(definition))
     except UnreadableError as error:
         notes.error("/StateMachine", str(error), "Name the definition in the member StateMachine.")
-        raise UnusableTestError(str(file), with_places(notes.findings, text)) from error
+        raise UnusableTestError(str(file), with_places(notes.findings, text, places)) from error
     machine = found.machine
     config = None if config_file is None else read_config(config_file)
     own = read_responses(notes, value.get("MockedResponses", {}), "/MockedResponses", short=True)
@@ -129,7 +132,7 @@ def read_suite(file: Path, mock_config: Path | None = None, input: bytes = b"{}"
         if response not in used:
             notes.warn(f"/MockedResponses/{escape_pointer(response)}", f"No test case uses the response {response!r}")
     try:
-        warnings = notes.raise_errors(text)
+        warnings = notes.raise_errors(text, places)
     except MockConfigError as error:
         raise UnusableTestError(str(file), error.findings) from None
     rest = _config_cases(config_file, config, machine, str(name), shared, reader.defaults)
@@ -206,31 +209,22 @@ def definition_name(definition: Path) -> str:
     return name_of(str(definition))
 
 
-def _value_of(file: Path, text: bytes) -> tuple[Mapping[str, Json], bytes]:
-    """The object a test file holds, and the text places refer to."""
+def _value_of(file: Path, text: bytes) -> tuple[Mapping[str, Json], Places | None]:
+    """The object a test file holds, and the places in it if it is YAML."""
     try:
-        if file.suffix in (".yaml", ".yml"):
-            return read_object(yaml_as_json(text), "A test file"), text
-        return read_object(text, "A test file"), text
+        if file.suffix not in (".yaml", ".yml"):
+            return read_object(text, "A test file"), None
+        document = read_yaml(text.decode("utf-8-sig"))
     except MockConfigError as error:
         raise UnusableTestError(str(file), error.findings) from None
-
-
-def yaml_as_json(text: bytes) -> bytes:
-    """The JSON text of a YAML document. Raises `MockConfigError`."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        return write(cast(Json, YAML(typ="safe", pure=True).load(text)))
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        line, column = (None, None) if mark is None else (mark.line + 1, mark.column + 1)
-        raise MockConfigError(
-            [Finding(f"The text is not valid YAML: {error.problem}", line=line, column=column)]
-        ) from None
-    except (YAMLError, JsonTextError, UnicodeDecodeError) as error:
-        raise MockConfigError([Finding(f"The text is not valid YAML: {error}")]) from None
+    except DefinitionError as error:
+        first = error.diagnostics[0]
+        raise UnusableTestError(str(file), [Finding(first.message, line=first.line, column=first.column)]) from None
+    except (UnicodeDecodeError, ImportError) as error:
+        raise UnusableTestError(str(file), [Finding(f"The YAML cannot be read: {error}")]) from None
+    if not isinstance(document.value, dict):
+        raise UnusableTestError(str(file), [Finding("A test file must be an object")])
+    return document.value, document.places
 
 
 def _definition_of(notes: Notes, file: Path, value: Mapping[str, Json]) -> Path:

@@ -26,6 +26,10 @@ _INVOCATIONS: Final = re.compile(r"(0|[1-9][0-9]{0,8})(?:-(0|[1-9][0-9]{0,8}))?"
 _ANSWER_HINT: Final = 'Write {"Return": any JSON} or {"Throw": {"Error": "Name", "Cause": "text"}}.'
 
 
+Places: TypeAlias = Mapping[str, tuple[int, int]]
+"""Lines and columns (from 1) by JSON pointer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What is wrong at one place of a file: `pointer` is an RFC 6901 JSON pointer, `line` and `column` count from 1."""
@@ -185,9 +189,9 @@ class Notes:
         self.error(pointer, f"{what} must be a number, 0 or more")
         return None
 
-    def raise_errors(self, text: str | bytes) -> list[Finding]:
+    def raise_errors(self, text: str | bytes, places: Places | None = None) -> list[Finding]:
         """Raise `MockConfigError` if there are errors; the warnings otherwise. Both with their lines."""
-        placed = with_places(self.findings, text)
+        placed = with_places(self.findings, text, places)
         errors = [one for one in placed if not one.warning]
         if errors:
             raise MockConfigError(errors)
@@ -226,21 +230,19 @@ def read_object(text: str | bytes, what: str) -> Mapping[str, Json]:
     return value
 
 
-def with_places(findings: Iterable[Finding], text: str | bytes) -> list[Finding]:
-    """The findings with the line and column of what they point to."""
-    plain = text if isinstance(text, str) else text.decode("utf-8-sig", "replace")
+def with_places(findings: Iterable[Finding], text: str | bytes, places: Places | None = None) -> list[Finding]:
+    """The findings with the line and column of what they point to, in a JSON text or by what is known of another."""
     given = list(findings)
-    try:
-        offsets = value_offsets(plain) if given else {}
-    except DefinitionError:  # not JSON: YAML, for example
-        return given
-    lines = LineIndex(plain)
+    if places is None:
+        plain = text if isinstance(text, str) else text.decode("utf-8-sig", "replace")
+        lines = LineIndex(plain)
+        places = {one: lines.position(offset) for one, offset in value_offsets(plain).items()} if given else {}
     placed = []
     for finding in given:
         pointer = finding.pointer
-        while pointer and pointer not in offsets:
+        while pointer and pointer not in places:
             pointer = pointer.rpartition("/")[0]
-        line, column = lines.position(offsets.get(pointer, 0))
+        line, column = places.get(pointer, (1, 1))
         placed.append(replace(finding, line=line, column=column))
     return placed
 

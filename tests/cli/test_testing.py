@@ -239,9 +239,12 @@ def test_tests_in_yaml(invoke: Invoke, shop: Write) -> None:
     file.write_text(text)
     assert document(invoke, file)["passed"] == 1
     file.write_text("TestCases: [")
-    assert "not valid YAML" in document(invoke, file, code=2)["suites"][0]["error"]
+    assert "YAML cannot be read: while parsing" in document(invoke, file, code=2)["suites"][0]["error"]
     file.write_text("TestCases: {c: {Inputs: 1}}")
-    assert "no member 'Inputs' at /TestCases/c/Inputs" in document(invoke, file, code=2)["suites"][0]["error"]
+    assert (
+        "no member 'Inputs' at /TestCases/c/Inputs (line 1, column 17)"
+        in document(invoke, file, code=2)["suites"][0]["error"]
+    )
 
 
 def test_a_mock_config_file_has_cases_too(invoke: Invoke, shop: Write, tmp_path: Path) -> None:
