@@ -147,7 +147,8 @@ class StateTests:
                 pointer="/revealSecrets",
             )
         _check_state(state, request)
-        mock = _mock_of(state, request)
+        # The model of an API may have to be read, which takes its time.
+        mock = await asyncio.to_thread(_mock_of, state, request) if request.mock is not None else None
         given = _given_of(state, request)
         make = self._maker(context, state, given, request.role_arn or DEFAULT_ROLE)
         steps: list[Callable[[StateTest], None]] = [lambda test: test.begin(mock)]
