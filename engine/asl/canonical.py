@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from typing import Final, TypeVar
 
-from stepwell.engine.asl.placeholders import UNQUOTED_MARK
+from stepwell.engine.asl.placeholders import UNQUOTED
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.choice_operators import OPERATORS
 
@@ -151,7 +151,7 @@ def _write(parts: list[str], value: Json, role: Role, depth: int, column: int) -
 
 def _scalar(value: Json) -> str:
     if isinstance(value, str):
-        return f"${{{value[1:]}}}" if value.startswith(UNQUOTED_MARK) else _text(value)
+        return f"${{{value[1:]}}}" if UNQUOTED.fullmatch(value) else _text(value)
     return json.dumps(value)
 
 

@@ -24,6 +24,9 @@ UNQUOTED_MARK: Final = "\ue000"
 
 _UNQUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|\$\{([A-Za-z0-9_.:\-]+)\}', re.DOTALL)
 
+UNQUOTED: Final = re.compile(UNQUOTED_MARK + r"[A-Za-z0-9_.:\-]+")
+"""Such a value: what else begins with the mark is text of somebody's own."""
+
 
 def is_open(value: Json) -> bool:
     """Whether a deployment tool is to give this value, or a part of it."""
