@@ -26,6 +26,8 @@ from stepwell.engine.query.jsonpath.tokens import (
 
 MAX_PATH_LENGTH: Final = 8192
 MAX_NESTING: Final = 10
+MAX_TOKENS: Final = 200
+"""Steps of one path. Each takes a level of calls when the path is read."""
 """Levels of paths inside function arguments and filters."""
 
 _BLANKS: Final = " \t\r\n"
@@ -45,6 +47,8 @@ def parse_path(text: str, depth: int = 0) -> ParsedPath:
     if trimmed[0] not in "$@":
         trimmed = "$." + trimmed
     tokens = _Parser(trimmed, depth).parse()
+    if len(tokens) > MAX_TOKENS:
+        raise InvalidQueryError(f"A path may have at most {MAX_TOKENS} steps, not {len(tokens)}.")
     return ParsedPath(_invert_scan_of_function(tokens), current=trimmed[0] == "@")
 
 
@@ -55,6 +59,8 @@ def _invert_scan_of_function(tokens: tuple[Token, ...]) -> tuple[Token, ...]:
     first = next(i for i, token in enumerate(tokens) if isinstance(token, Function))
     function = tokens[first]
     assert isinstance(function, Function)
+    if first == 1:
+        raise InvalidQueryError(f"'..' must be followed by what is looked for, not by the function {function.name}().")
     return (Function(function.name, (ParsedPath(tokens[:first]),)), *tokens[first + 1 :])
 
 
