@@ -163,9 +163,9 @@ class Lines:
         if self._lines is None:
             text = self._text.decode("utf-8-sig", "replace")
             if self._secrets:
-                from stepwell.engine.asl.lints.secrets import hide
+                from stepwell.engine.asl.lints.secrets import hide_in_source
 
-                text = hide(text, self._secrets)
+                text = hide_in_source(text, self._secrets)
             self._lines = text.split("\n")
         return self._lines[number - 1] if 1 <= number <= len(self._lines) else None
 

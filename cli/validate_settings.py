@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,6 +105,8 @@ def check_codes(codes: Iterable[str], where: str) -> None:
             continue
         if code in set(EXPLANATIONS):
             raise SettingsError(f"{where}: {code} refuses a definition and cannot be ignored.")
+        from difflib import get_close_matches
+
         near = get_close_matches(code, list(EXPLANATIONS), 1)
         hint = f"; did you mean {near[0]}?" if near else "; see docs/validator.md for those there are."
         raise SettingsError(f"{where}: there is no code '{code[:80]}'{hint}")

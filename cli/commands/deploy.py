@@ -70,8 +70,12 @@ def name_of(file: str) -> str:
 def checked(output: Output, file: str) -> str:
     """The text of a file that has no errors; shows them and ends with code 1 where it has."""
     from stepwell.cli.checking import Paint, check_file, diagnostic_json, result_lines
+    from stepwell.cli.validate_settings import SettingsError, read_settings
 
-    result = check_file(file)
+    try:
+        result = check_file(file, read_settings(Path.cwd()))
+    except SettingsError as error:
+        raise Failure(str(error), ExitCode.UNUSABLE, code="InvalidSetting") from None
     if result.findings or result.unreadable:
         for line in result_lines(result, Paint()):
             output.remark(line)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from stepwell.cli.checking import window
 from stepwell.cli.main import plain_files
-from tests.cli.conftest import Invoke, command
+from tests.cli.conftest import ROOT, Invoke, command
 
 GOOD = '{\n  "StartAt": "A",\n  "States": {"A": {"Type": "Succeed"}}\n}\n'
 BAD = '{\n  "StartAt": "A",\n  "States": {\n    "A": {"Type": "Pass", "Comment": 5, "End": true}\n  }\n}\n'
@@ -115,6 +117,35 @@ def test_no_format_shows_a_secret(write: Write, invoke: Invoke, format: str) -> 
         ran = invoke("validate", "--format", format, file)
         assert ran.exit_code == 1
         assert "hunter2" not in ran.output
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    (
+        ("m.json", '{"StartAt": "A", "States": {"A": {"Type": "Succeed", "password": "hun\\u0074er2!x"}}}'),
+        ("m.json", '{"StartAt": "A", "States": {"A": {"Type": "Succeed", "password": "hunter2\\/x"}}}'),
+        ("m.yaml", "StartAt: A\nStates: {A: {Type: Succeed, password: 'hunter2''x'}}\n"),
+    ),
+)
+def test_a_secret_is_hidden_however_it_is_written(write: Write, name: str, text: str) -> None:
+    ran = command("validate", write(text, name))
+    assert ran.returncode == 1
+    assert "secret-in-definition" in ran.stdout
+    assert "hun" not in ran.stdout
+
+
+def test_a_check_loads_no_more_than_it_needs(write: Write) -> None:
+    script = (
+        "import sys\nfrom stepwell.cli.main import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: print(*sys.modules, sep='\\n')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, "validate", write(GOOD)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = set(ran.stdout.split())
+    assert "stepwell.engine.asl.document" in loaded
+    heavy = {"click", "ruamel.yaml", "asyncio", "typing_extensions", "rich", "stepwell.engine.asl.states"}
+    assert loaded & heavy == set()
 
 
 def test_folders_and_patterns(write: Write, tmp_path: Path, invoke: Invoke) -> None:

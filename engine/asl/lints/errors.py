@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
@@ -66,6 +65,8 @@ def _check_known(report: Report, name: Json, place: Place) -> None:
         return
     if name.startswith(_OPEN_FAMILY) or "${" in name:
         return
+    from difflib import get_close_matches  # takes a while to load, and most definitions need no guess
+
     near = get_close_matches(name, _KNOWN, 1, cutoff=0.75)
     report.warn(
         place,

@@ -80,6 +80,19 @@ def hide(text: str, secrets: Collection[str]) -> str:
     return text
 
 
+def hide_in_source(text: str, secrets: Collection[str]) -> str:
+    """As `hide`, of the text that a definition was read from: all of it where a secret is written there in a way of its own,
+    as with escapes that nobody needs."""
+    if all(_is_written_plainly(text, secret) for secret in secrets):
+        return hide(text, secrets)
+    return _SEEN.sub("•", text)
+
+
+def _is_written_plainly(text: str, secret: str) -> bool:
+    words = _long_words(secret)
+    return secret in text or write_text(secret)[1:-1] in text or (bool(words) and all(word in text for word in words))
+
+
 def _long_words(secret: str) -> list[str]:
     """The parts of a secret that are written on several lines."""
     return [word for word in secret.split() if len(word) >= _LEAST_WORD]
