@@ -39,12 +39,12 @@ def check_graph(report: Report, container: Mapping[str, Json], place: Place) -> 
     inside: Place = (place, "States")
     start = container.get("StartAt")
     if isinstance(start, str) and start not in states and not (has_open_ends and is_open(start)):
-        _missing(report, (place, "StartAt"), start)
+        _missing(report, (place, "StartAt"), start, states)
     for name, state in states.items():
         if isinstance(state, dict):
             for source, target in transitions(state, (inside, name)):
                 if target not in states and not (has_open_ends and is_open(target)):
-                    _missing(report, source, target)
+                    _missing(report, source, target, states)
     if has_open_ends:
         return
     if isinstance(start, str) and start in states:
@@ -74,12 +74,14 @@ def _has_open_ends(container: Mapping[str, Json], states: Mapping[str, Json]) ->
     return False
 
 
-def _missing(report: Report, place: Place, target: str) -> None:
+def _missing(report: Report, place: Place, target: str, states: Mapping[str, Json]) -> None:
+    near = report.nearest(target, states)
+    guess = "" if near is None else f" Did you mean '{near}'?"
     report.error(
         place,
         f"Missing 'Next' target: {target}",
         DiagnosticCode.MISSING_TRANSITION_TARGET,
-        hint="A state can lead only to states beside it, in the same States object.",
+        hint=f"A state can lead only to states beside it, in the same States object.{guess}",
     )
 
 

@@ -5,7 +5,8 @@ A `Place` is a linked tuple, so that walking a definition without a fault builds
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Collection
+from typing import Final, TypeAlias
 
 from stepwell.engine.asl.diagnostics import Diagnostic, DiagnosticCode, Severity
 from stepwell.engine.asl.scanner import escape_pointer
@@ -15,6 +16,11 @@ Place: TypeAlias = "tuple[Place, str | int] | None"
 """The container's place and the name or index in it; None is the root."""
 
 
+_MOST_GUESSES: Final = 20
+_MOST_KNOWN: Final = 500
+_MOST_CHARS: Final = 100
+
+
 class Report:
     """The findings of one walk, in the order found.
 
@@ -22,12 +28,13 @@ class Report:
     compiled, by their text.
     """
 
-    __slots__ = ("expressions", "findings", "placeholders")
+    __slots__ = ("_guesses", "expressions", "findings", "placeholders")
 
     def __init__(self, *, placeholders: bool = False) -> None:
         self.findings: list[Diagnostic] = []
         self.expressions: dict[str, Jsonata] = {}
         self.placeholders = placeholders
+        self._guesses = _MOST_GUESSES
 
     def error(
         self,
@@ -54,6 +61,17 @@ class Report:
     def unplaced(self, place: Place, message: str, code: DiagnosticCode) -> None:
         """Note a fault for which AWS names no location; `place` still serves line and column."""
         self.findings.append(Diagnostic(code, message, pointer=pointer_of(place)))
+
+    def nearest(self, name: str, known: Collection[str]) -> str | None:
+        """The known name that was probably meant. Few are looked for, because each takes long."""
+        if not self._guesses or len(known) > _MOST_KNOWN or len(name) > _MOST_CHARS:
+            return None
+        from difflib import get_close_matches  # takes a while to load, and most definitions need no guess
+
+        self._guesses -= 1
+        lower = {each.lower(): each for each in known}
+        near = get_close_matches(name.lower(), lower, 1, cutoff=0.75)
+        return lower[near[0]] if near else None
 
     @property
     def has_errors(self) -> bool:

@@ -65,14 +65,10 @@ def _check_known(report: Report, name: Json, place: Place) -> None:
         return
     if name.startswith(_OPEN_FAMILY) or "${" in name:
         return
-    from difflib import get_close_matches  # takes a while to load, and most definitions need no guess
-
-    near = get_close_matches(name, _KNOWN, 1, cutoff=0.75)
+    near = report.nearest(name, _KNOWN)
     report.warn(
         place,
         f"There is no error '{name[:80]}'; names that begin with 'States.' are the language's own",
         DiagnosticCode.UNKNOWN_ERROR_NAME,
-        hint=f"Did you mean '{near[0]}'?"
-        if near
-        else "Give errors of your own names that do not begin with 'States.'.",
+        hint=f"Did you mean '{near}'?" if near else "Give errors of your own names that do not begin with 'States.'.",
     )

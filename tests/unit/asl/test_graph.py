@@ -129,3 +129,18 @@ def test_a_long_chain_is_walked_without_recursion() -> None:
 )
 def test_states_that_are_none(states: Any) -> None:
     assert errors({"StartAt": "A", "States": states}) != []
+
+
+def test_a_near_name_is_suggested() -> None:
+    states = {"A": {"Type": "Pass", "Next": "chrage"}, "Charge": {"Type": "Succeed"}}
+    found = [one for one in errors({"StartAt": "A", "States": states}) if "Missing" in one.message]
+    assert [one.hint for one in found] == [
+        "A state can lead only to states beside it, in the same States object. Did you mean 'Charge'?"
+    ]
+
+
+def test_few_names_are_guessed_at() -> None:
+    states = {f"State{n}": {"Type": "Pass", "Next": f"Stat{n}"} for n in range(50)}
+    found = [one for one in errors({"StartAt": "State0", "States": states}) if "Missing" in one.message]
+    assert len(found) == 50
+    assert 0 < sum("Did you mean" in str(one.hint) for one in found) <= 20
