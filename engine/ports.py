@@ -348,6 +348,9 @@ class ExpressStore(ExpressReader, Protocol):
     async def still(self, node: UUID, ids: Sequence[ExecutionId]) -> dict[ExecutionId, int]:
         """Which of these executions this node still runs, and in which attempt."""
 
+    async def lost_workers(self, workers: Sequence[str]) -> set[str]:
+        """Which of these worker processes have no lease (any more)."""
+
     async def expire(self, before: int, limit: int) -> int:
         """Delete up to so many executions that ended before that moment; how many."""
 

@@ -450,6 +450,19 @@ class Express:
             self._apply(run, events.TaskStarted(claim.task, claim.name))
         return ClaimAnswer(True)
 
+    def workers(self) -> set[str]:
+        """The worker processes that have claimed tasks here."""
+        return {task.worker for run in self._runs.values() for task in run.tasks.values() if task.worker is not None}
+
+    def workers_lost(self, lost: set[str]) -> None:
+        """Worker processes are gone: what they had claimed has failed. Whether it is tried again, Retry says."""
+        for run in list(self._runs.values()):
+            for number, task in list(run.tasks.items()):
+                if task.worker in lost and number in run.tasks:
+                    log.warning("a worker was lost; its task has failed", extra={"execution": run.id.hex()})
+                    cause = "The worker that ran this task was lost."
+                    self._apply(run, events.TaskFailed(number, ErrorName.WORKER_LOST, cause))
+
     def report(self, outcome: Outcome) -> TaskAnswer:
         """A worker reports how a task ended."""
         found = self._claimed(outcome.execution, outcome.task, outcome.key)

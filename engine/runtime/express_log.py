@@ -34,6 +34,7 @@ MAX_RUNS: Final = 3
 """How often an execution is run before it is given up: it may be what the nodes that ran it died of."""
 TAKE_SECONDS: Final = 1.0
 TAKE_AT_ONCE: Final = 50
+WORKERS_SECONDS: Final = 5.0
 FORGOTTEN_MS: Final = (MAX_EXPRESS_SECONDS + 100) * 1000
 """No run lasts so long: whoever took the execution has forgotten it."""
 LONGEST_PAUSE: Final = 5.0
@@ -72,6 +73,7 @@ class ExpressLog:
         self._idle = asyncio.Event()
         self._idle.set()
         self._look = asyncio.Event()
+        self._looked_at = -WORKERS_SECONDS
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -219,6 +221,7 @@ class ExpressLog:
             try:
                 if self._express.doubtful:
                     await self._find_out()
+                await self._look_after_workers()
                 taken = TAKE_AT_ONCE
                 while taken == TAKE_AT_ONCE and not self._express.full():
                     taken = await self._take_some()
@@ -231,6 +234,12 @@ class ExpressLog:
         still = await self._store.still(self._identity.node, [run.id for run in runs]) if runs else {}
         if self._may_act():
             self._express.resume(still)
+
+    async def _look_after_workers(self) -> None:
+        workers = self._express.workers()
+        if workers and self._clock.monotonic() - self._looked_at > WORKERS_SECONDS:
+            self._looked_at = self._clock.monotonic()
+            self._express.workers_lost(await self._store.lost_workers(sorted(workers)))
 
     async def _take_some(self) -> int:
         before = self._clock.now_ms() - FORGOTTEN_MS

@@ -144,6 +144,15 @@ class PostgresExpress:
             )  # fmt: skip
         return {ExecutionId(row[0].bytes): row[1] for row in rows}
 
+    async def lost_workers(self, workers: Sequence[str]) -> set[str]:
+        with store_errors():
+            rows = await self._pool.fetch(
+                "SELECT u FROM unnest($1::uuid[]) AS u"
+                " WHERE NOT EXISTS (SELECT FROM worker w WHERE w.incarnation = u AND w.expires_at > clock_timestamp())",
+                [UUID(worker) for worker in workers],
+            )
+        return {str(row[0]) for row in rows}
+
     async def expire(self, before: int, limit: int) -> int:
         return await expire_express(self._pool, before, limit)
 

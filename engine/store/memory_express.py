@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from stepwell.engine.clock import Clock
@@ -16,11 +16,12 @@ from stepwell.engine.store.views import EXPRESS, scope_of
 
 @dataclass(slots=True)
 class MemoryExpress:
-    """`ExpressStore`. `nodes` are those of the memory store of the runtime: leases by node."""
+    """`ExpressStore`. `nodes` and `workers` are those of the memory store of the runtime: their leases."""
 
     database: MemoryDatabase
     clock: Clock
     nodes: dict[UUID, tuple[str | None, int]]
+    workers: dict[UUID, int] = field(default_factory=dict)
 
     async def begin(self, node: UUID | None, starts: Sequence[ExpressStart]) -> set[ExecutionId]:
         fresh = [start for start in starts if start.id not in self.database.express]
@@ -59,6 +60,10 @@ class MemoryExpress:
     async def still(self, node: UUID, ids: Sequence[ExecutionId]) -> dict[ExecutionId, int]:
         rows = {id: self.database.express[id] for id in ids if id in self.database.express}
         return {id: row.start.attempt for id, row in rows.items() if row.owner == node and row.ended is None}
+
+    async def lost_workers(self, workers: Sequence[str]) -> set[str]:
+        now = self.clock.now_ms()
+        return {worker for worker in workers if self.workers.get(UUID(worker), 0) <= now}
 
     async def expire(self, before: int, limit: int) -> int:
         rows = self.database.express

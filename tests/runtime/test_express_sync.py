@@ -225,3 +225,18 @@ async def test_a_node_that_shuts_down_lets_what_runs_end_first(database: str) ->
         targets.waiting["A"].set_result(TaskSucceeded(targets.calls[0].task, msgspec.Raw(b"1")))
         assert (await call).status is Status.SUCCEEDED
         await closing
+
+
+async def test_a_task_fails_when_its_worker_is_lost_and_may_be_tried_again(database: str) -> None:
+    retry = [{"ErrorEquals": ["Stepwell.WorkerLost"], "IntervalSeconds": 1, "MaxAttempts": 1}]
+    work = {"Type": "Task", "Resource": "celery:work", "Retry": retry, "End": True}
+    broker = Broker()
+    async with open_node(database, broker) as node:
+        machine = await node.machine({"StartAt": "A", "States": {"A": work}}, type="EXPRESS")
+        call = asyncio.create_task(node.run_express(machine))
+        await broker.called.wait()
+        assert (await node.requests.claim(claim(broker.calls[0]))).granted  # by a worker that never reports
+        await until(lambda: len(broker.calls) == 2)
+        assert await node.requests.report_outcome(outcome(broker.calls[0])) is TaskAnswer.TIMED_OUT
+        assert await node.requests.report_outcome(outcome(broker.calls[1])) is TaskAnswer.ACCEPTED
+        assert (await call).status is Status.SUCCEEDED

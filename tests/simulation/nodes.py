@@ -113,7 +113,7 @@ class Cluster:
         options = EngineOptions(node=UUID(int=self._rng.getrandbits(128)), address=f"node:{process}")
         node.wake = None
         engine = Engine(
-            store=store, express=MemoryExpress(self.store.database, clock, self.store.nodes), machines=MemoryMachines(self.store.database), targets=self._targets(), clock=clock, seeds=seeds,
+            store=store, express=MemoryExpress(self.store.database, clock, self.store.nodes, self.store.workers), machines=MemoryMachines(self.store.database), targets=self._targets(), clock=clock, seeds=seeds,
             options=options, listen=lambda wake: self._listen(node, wake),
         )  # fmt: skip
         try:

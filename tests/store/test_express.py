@@ -70,7 +70,9 @@ def end_of(start: ExpressStart, status: Status = Status.SUCCEEDED, **more: Any) 
 def kept(request: pytest.FixtureRequest) -> Kept:
     runtime: RuntimeStores = request.getfixturevalue(f"runtime_{request.param}")
     if isinstance(runtime.store, MemoryRuntimeStore):
-        store: ExpressStore = MemoryExpress(runtime.store.database, runtime.clock, runtime.store.nodes)
+        store: ExpressStore = MemoryExpress(
+            runtime.store.database, runtime.clock, runtime.store.nodes, runtime.store.workers
+        )
     else:
         pool: asyncpg.Pool[Any] = request.getfixturevalue("pool")
         store = PostgresExpress(pool, runtime.clock)
@@ -188,3 +190,11 @@ async def test_they_are_listed_newest_first_without_data(kept: Kept) -> None:
     assert await names(name_prefix="a") == ["a2", "a1"]
     assert await names(started_after=START + 1, started_before=START + 2) == ["a2"]
     assert await names(machine_arn="arn:none") == []
+
+
+async def test_a_worker_is_lost_when_its_lease_is_over(kept: Kept) -> None:
+    live, over, never = (str(UUID(int=number)) for number in (301, 302, 303))
+    for worker in (live, over):
+        await kept.runtime.report(worker)
+    await kept.runtime.lapse_worker(over)
+    assert await kept.store.lost_workers([live, over, never]) == {over, never}
