@@ -159,6 +159,7 @@ class ExpressLog:
             self._discards.difference_update(discards)
 
     async def _write_begins(self, begins: list[_Begin]) -> None:
+        reach("before_express_begin")
         try:
             await self._identity.settled()
             node = self._identity.node

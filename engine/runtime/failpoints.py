@@ -17,6 +17,7 @@ NAMES: Final = frozenset(
         "before_dispatch",
         "after_dispatch",
         "after_takeover",
+        "before_express_begin",
         "after_express_begin",
         "before_express_end",
         "before_map_run_commit",

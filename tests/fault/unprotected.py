@@ -74,6 +74,56 @@ def stable_keys() -> None:
     patch(ids, "idempotency_key", lambda *_: os.urandom(8).hex())
 
 
+def express_take_over() -> None:
+    """Express executions of lost nodes are left alone."""
+    from stepwell.engine.runtime.express_log import ExpressLog
+
+    async def nothing(_: ExpressLog) -> int:
+        return 0
+
+    patch(ExpressLog, "_take_some", nothing)
+
+
+def express_durability() -> None:
+    """Who starts an Express execution is answered before its start is written."""
+    from stepwell.engine.runtime.express_log import ExpressLog
+
+    begin, write = ExpressLog.begin, ExpressLog._write_begins
+
+    async def begin_and_tell(self: ExpressLog, *start: Any) -> bool:
+        writing = asyncio.ensure_future(begin(self, *start))
+        self._tasks.append(writing)  # type: ignore[arg-type]
+        return True
+
+    async def write_later(self: ExpressLog, begins: Any) -> None:
+        await asyncio.sleep(BEHIND_SECONDS)
+        await write(self, begins)
+
+    patch(ExpressLog, "begin", begin_and_tell)
+    patch(ExpressLog, "_write_begins", write_later)
+
+
+def express_keys() -> None:
+    """The calls of each run of an Express execution have keys of their own."""
+    from stepwell.engine.runtime.express import Express
+
+    patch(Express, "_step_key", staticmethod(lambda *_: os.urandom(16)))
+
+
+def express_fence() -> None:
+    """A run that was lost goes on, and says how the execution ended."""
+    from stepwell.engine.runtime.express import Express
+
+    without_text("express_end", "AND e.attempt = n.attempt AND e.status = 1")
+
+    def go_on(self: Express, _: object) -> None:
+        self.doubtful = False
+        for run in self.asynchronous():
+            self._schedule(run)
+
+    patch(Express, "resume", go_on)
+
+
 def claims() -> None:
     """Every copy of a task may run."""
     from stepwell.engine.messages import ClaimAnswer
@@ -241,7 +291,8 @@ PROTECTIONS: Final[dict[str, Callable[[], None]]] = {
     one.__name__: one
     for one in (
         redelivery, timers, durability, stable_keys, claims, worker_leases, first_outcome, fate, fences, bisection, polling,
-        result_first, whose_outcome, host_redelivery, cursors, peers, impatience, patience, consumer_patience,
+        result_first, whose_outcome, host_redelivery, express_take_over, express_durability, express_keys, express_fence,
+        cursors, peers, impatience, patience, consumer_patience,
     )
 }  # fmt: skip
 """The one list of protections that can be taken away."""
