@@ -62,6 +62,7 @@ def _indented(text: str) -> str | None:
     from ruamel.yaml.error import YAMLError
 
     yaml = YAML()
+    yaml.composer.warn_double_anchors = False
     yaml.preserve_quotes = True
     yaml.width = _NO_FOLDING
     yaml.indent(mapping=INDENT, sequence=2 * INDENT, offset=INDENT)
@@ -118,7 +119,9 @@ def _composed(text: str) -> _Node:
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).compose(text)
+        yaml = YAML(typ="safe", pure=True)
+        yaml.composer.warn_double_anchors = False
+        return yaml.compose(text)
     except (YAMLError, RecursionError, ValueError, AssertionError):
         return None
 

@@ -46,7 +46,9 @@ def read_yaml(text: str) -> YamlDocument:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        node = YAML(typ="safe", pure=True).compose(text)
+        yaml = YAML(typ="safe", pure=True)
+        yaml.composer.warn_double_anchors = False  # YAML lets an anchor be used again
+        node = yaml.compose(text)
         if node is None:
             raise _refusal("The document is empty", 1, 1)
         return _Reader().read(node)
