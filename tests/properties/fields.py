@@ -65,13 +65,21 @@ READABLE = (
     "States.StringSplit('a,b', ',')",
 )
 """What can be read anywhere."""
-UNREADABLE = ("$.absent.path", "$absent", "States.ArrayLength($top)", "States.MathAdd($text, 1)", "$$.Task.Token")
+UNREADABLE: tuple[str, ...] = (
+    "$.absent.path",
+    "$absent",
+    "States.ArrayLength($top)",
+    "States.MathAdd($text, 1)",
+    "$$.Task.Token",
+)
 
 TEXTS = ("$text", "$$.Execution.Input.error", "States.Format('{} times', $top)", "$$.State.Name")
 
 
 class JsonPathFields:
-    """Writes the data flow of states in JSONPath. `names` makes names of variables that nothing else has."""
+    """Writes the data flow of states in JSONPath."""
+
+    variables = VARIABLES
 
     def __init__(self, chance: Chance) -> None:
         self._chance = chance
@@ -161,11 +169,26 @@ class JsonPathFields:
             name = "Parameters" if chance.often(25) else "ItemSelector"
             state[name] = {"i.$": "$$.Map.Item.Index", "v.$": "$$.Map.Item.Value", "r.$": self.reading()}
 
-    def token(self) -> str:
-        return "$$.Task.Token"
+    def result(self, state: State) -> None:
+        """The fixed result of a Pass."""
+        state.pop("Parameters", None)
+        state["Result"] = self._chance.pick(({"fixed": [1, 2]}, "text", [], None, 7))
 
-    def field(self, name: str, path: str) -> State:
-        return {f"{name}.$": path}
+    def callback(self, state: State) -> None:
+        """The parameters of a task that waits for its token."""
+        state["Parameters"] = {"QueueUrl": "http://q", "MessageBody.$": "$$.Task.Token"}
+
+    def invocation(self, state: State) -> None:
+        """The parameters of `lambda:invoke`."""
+        state["Parameters"] = {"FunctionName": "f", "Payload.$": "$"}
+
+    def catch(self, own: str, catcher: State) -> None:
+        """Where a catcher puts the error, and what it sets."""
+        chance = self._chance
+        if chance.often(60):
+            catcher["ResultPath"] = chance.weighted({"$": 20, "$.error": 40, "$.n.deeper": 5, None: 20, "$.a.b": 15})
+        if chance.often(20):
+            catcher["Assign"] = {f"e{own}.$": "$.Error"}
 
     def rule(self, own: str) -> State:
         """A choice rule, without Next."""

@@ -1,17 +1,18 @@
 """Random state machines: every state type, nested, with Retry, Catch, timers, loops and the whole data flow.
 
 Each is right by the rules of the language, and each comes to its end if its tasks are answered: states lead to later ones,
-and loops count. What is drawn how often is published in docs/testing.md.
+and loops count. What is drawn how often is published in docs/property-tests.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from tests.properties.chance import Chance
-from tests.properties.fields import VARIABLES, JsonPathFields, State
+from tests.properties.fields import JsonPathFields, State
+from tests.properties.jsonata_fields import JsonataFields
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:f"
 ACTIVITY = "arn:aws:states:us-east-1:123456789012:activity:a"
@@ -31,6 +32,7 @@ CATCHABLE = {
     "States.NoChoiceMatched": 3,
     "States.DataLimitExceeded": 3,
     "States.ResultPathMatchFailure": 2,
+    "States.QueryEvaluationError": 6,
 }
 
 
@@ -57,6 +59,13 @@ class Traits:
     """Loops in a hundred containers."""
     timed: int = 20
     """Machines in a hundred with TimeoutSeconds."""
+    jsonata: int = 35
+    """Machines in a hundred that are written in JSONata."""
+    mixed: int = 10
+    """States in a hundred of the others that are."""
+
+
+Fields: TypeAlias = JsonPathFields | JsonataFields
 
 
 ANY = Traits()
@@ -69,14 +78,19 @@ class MachineMaker:
         self._chance = chance
         self._traits = traits
         self._names = 0
-        self._fields = JsonPathFields(chance)
+        self._jsonpath = JsonPathFields(chance)
+        self._jsonata = JsonataFields(chance)
+        self._all_jsonata = chance.often(traits.jsonata)
+        self._default: Fields = self._jsonata if self._all_jsonata else self._jsonpath
 
     def definition(self) -> State:
         chance, traits = self._chance, self._traits
         machine = self._container(traits.depth, traits.longest)
         start = self._name()
-        first = {"Type": "Pass", "Assign": VARIABLES, "Next": machine["StartAt"]}
+        first = {"Type": "Pass", "Assign": self._default.variables, "Next": machine["StartAt"]}
         machine = {"StartAt": start, "States": {start: first, **machine["States"]}}
+        if self._all_jsonata:
+            machine["QueryLanguage"] = "JSONata"
         if chance.often(traits.timed):
             machine["TimeoutSeconds"] = chance.whole(1, 30)
         return machine
@@ -103,7 +117,7 @@ class MachineMaker:
     def _loop(self, states: State, first: str, step: str, again: str) -> str:
         """Go through the states two or three times; gives the state that begins it."""
         begin = self._name()
-        zero, more, below = self._fields.counter(f"c{begin}", self._chance.whole(2, 3))
+        zero, more, below = self._default.counter(f"c{begin}", self._chance.whole(2, 3))
         states[begin] = {"Type": "Pass", **zero, "Next": first}
         states[step] = {"Type": "Pass", **more, "Next": again}
         end = self._name()
@@ -121,82 +135,80 @@ class MachineMaker:
         }
         kind = self._chance.weighted(kinds)
         state: State = {"Type": kind}
+        fields = self._default
+        if not self._all_jsonata and self._chance.often(self._traits.mixed):
+            fields, state["QueryLanguage"] = self._jsonata, "JSONata"
         if kind not in ("Choice", "Succeed", "Fail"):
             state.update({"Next": self._onward(later)} if later else {"End": True})
         match kind:
             case "Pass":
-                self._pass(own, state)
+                fields.common(own, state)
+                if self._chance.often(40):
+                    fields.result(state)
             case "Task":
-                self._task(own, state)
+                self._task(own, state, fields)
             case "Choice":
-                self._choice(own, state, later)
+                self._choice(own, state, fields, later)
             case "Wait":
-                self._wait(own, state)
+                self._wait(own, state, fields)
             case "Succeed":
-                self._fields.input(state)
+                fields.input(state)
             case "Fail":
-                self._fields.text(state, "Error", ERRORS)
-                self._fields.text(state, "Cause", ("as written",))
+                fields.text(state, "Error", ERRORS)
+                fields.text(state, "Cause", ("as written",))
             case "Parallel":
                 half = max(1, self._traits.longest // 2)
                 count = 1 + self._chance.weighted({1: 50, 0: 20, 2: 30})
                 state["Branches"] = [self._container(depth - 1, half) for _ in range(count)]
-                self._fields.common(own, state)
+                fields.common(own, state)
             case _:
-                self._map(own, state, depth)
+                self._map(own, state, fields, depth)
         if kind in ("Task", "Parallel", "Map"):
-            self._handlers(own, state, later)
+            self._handlers(own, state, fields, later)
         return state
 
     def _onward(self, later: list[str]) -> str:
         """Mostly the next state; sometimes one is left out."""
         return later[0] if self._chance.often(85) else self._chance.pick(later)
 
-    def _pass(self, own: str, state: State) -> None:
-        if self._chance.often(40):
-            state["Result"] = self._chance.pick(({"fixed": [1, 2]}, "text", [], None, 7))
-        self._fields.common(own, state)
-        if "Result" in state and "Parameters" in state:
-            del state["Result"]
-
-    def _task(self, own: str, state: State) -> None:
-        chance, fields = self._chance, self._fields
+    def _task(self, own: str, state: State, fields: Fields) -> None:
+        chance = self._chance
         resource = state["Resource"] = chance.weighted(dict(self._traits.resources))
         fields.common(own, state)
         if resource == TOKEN:
-            state["Parameters"] = {"QueueUrl": "http://q", **fields.field("MessageBody", fields.token())}
+            fields.callback(state)
         elif resource == INVOKE:
-            state["Parameters"] = {"FunctionName": "f", **fields.field("Payload", "$")}
+            fields.invocation(state)
         if chance.often(35):
             fields.seconds(state, "TimeoutSeconds", 2, 9)
         if chance.often(20):
             fields.seconds(state, "HeartbeatSeconds", 1, 1)
-            if "TimeoutSecondsPath" in state or "HeartbeatSecondsPath" in state:
-                state.pop("TimeoutSecondsPath", None)
+            if any(isinstance(state.get(f"{name}Seconds", ""), str) for name in ("Timeout", "Heartbeat")):
+                state.pop("TimeoutSecondsPath", None)  # which of two computed ones is the longer, nobody knows
                 state["TimeoutSeconds"] = 9
         if chance.often(10):
             state["Credentials"] = {"RoleArn": "arn:aws:iam::123456789012:role/r"}
 
-    def _choice(self, own: str, state: State, later: list[str]) -> None:
+    def _choice(self, own: str, state: State, fields: Fields, later: list[str]) -> None:
         chance = self._chance
         count = chance.whole(1, 3)
-        state["Choices"] = [{**self._fields.rule(f"{own}x{n}"), "Next": chance.pick(later)} for n in range(count)]
+        state["Choices"] = [{**fields.rule(f"{own}x{n}"), "Next": chance.pick(later)} for n in range(count)]
         if chance.often(85):
             state["Default"] = chance.pick(later)
-        self._fields.input(state)
+        fields.input(state)
         if chance.often(15):
-            self._fields.assign(own, state)
+            fields.assign(own, state)
 
-    def _wait(self, own: str, state: State) -> None:
+    def _wait(self, own: str, state: State, fields: Fields) -> None:
         if self._chance.often(25):
-            self._fields.moment(state)
+            fields.moment(state)
         else:
-            self._fields.seconds(state, "Seconds", 0, 5)
-        self._fields.input(state)
-        self._fields.assign(own, state)
+            fields.seconds(state, "Seconds", 0, 5)
+        fields.input(state)
+        fields.assign(own, state)
 
-    def _map(self, own: str, state: State, depth: int) -> None:
-        chance, fields = self._chance, self._fields
+    def _map(self, own: str, state: State, fields: Fields, depth: int) -> None:
+        chance = self._chance
         processor = self._container(depth - 1, max(1, self._traits.longest // 2))
         if chance.often(30):
             processor["ProcessorConfig"] = {"Mode": "INLINE"}
@@ -208,20 +220,18 @@ class MachineMaker:
             fields.number(state, "ToleratedFailureCount", 2)
         if chance.often(10):
             fields.number(state, "ToleratedFailurePercentage", 100)
-        selector = state.pop("Parameters", None)
         fields.common(own, state)
-        if selector is not None:
-            state["Parameters"] = selector
 
     # -- errors ----------------------------------------------------------------------------------------------------
 
-    def _handlers(self, own: str, state: State, later: list[str]) -> None:
+    def _handlers(self, own: str, state: State, fields: Fields, later: list[str]) -> None:
         chance = self._chance
         if chance.often(45):
             state["Retry"] = [self._retrier(names) for names in self._error_names()]
         if later and chance.often(45):
             state["Catch"] = [
-                self._catcher(own, number, names, later) for number, names in enumerate(self._error_names())
+                self._catcher(f"{own}x{number}", names, fields, later)
+                for number, names in enumerate(self._error_names())
             ]
 
     def _error_names(self) -> list[list[str]]:
@@ -249,13 +259,9 @@ class MachineMaker:
             retrier["JitterStrategy"] = chance.pick(("FULL", "NONE"))
         return retrier
 
-    def _catcher(self, own: str, number: int, names: list[str], later: list[str]) -> State:
-        chance = self._chance
-        catcher: State = {"ErrorEquals": names, "Next": chance.pick(later)}
-        if chance.often(60):
-            catcher["ResultPath"] = chance.weighted({"$": 20, "$.error": 40, "$.n.deeper": 5, None: 20, "$.a.b": 15})
-        if chance.often(20):
-            catcher["Assign"] = {f"e{own}x{number}.$": "$.Error"}
+    def _catcher(self, own: str, names: list[str], fields: Fields, later: list[str]) -> State:
+        catcher: State = {"ErrorEquals": names, "Next": self._chance.pick(later)}
+        fields.catch(own, catcher)
         return catcher
 
 

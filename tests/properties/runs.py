@@ -21,6 +21,7 @@ from stepwell.engine.jsontypes import write
 from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.commands import Command, Status
 from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.machine.replay import all_here
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionState, full_delta
 from stepwell.engine.machine.transition import transition
@@ -107,7 +108,7 @@ def in_memory(played: Played) -> LocalExecution:
     """The same again, in what `stepwell run` drives."""
     seeds = iter(applied.seed for applied in played.machine.applied)
     info = played.machine.info
-    local = LocalExecution(played.model, info.started_at, seeds=_Given(seeds.__next__))
+    local = LocalExecution(played.model, info.started_at, seeds=_Given(seeds.__next__), heavy=all_here)
     local.state = ExecutionState(info)
     for happening in played.happenings:
         local.now = max(local.now, happening.now)
@@ -127,7 +128,9 @@ def replayed(played: Played) -> tuple[list[HistoryEvent], bytes]:
     made: list[HistoryEvent] = []
     for data in machine.chunks:
         for applied in chunks.decode(data).applied:
-            step = transition(played.model, state, applied.event, applied.now, Entropy(applied.seed), machine.slice)
+            step = transition(
+                played.model, state, applied.event, applied.now, Entropy(applied.seed), machine.slice, all_here
+            )
             assert step.first_event == applied.first_event
             state = step.state
             made += step.events
@@ -155,7 +158,7 @@ def cut(played: Played, slice: Slice) -> tuple[list[HistoryEvent], list[Command]
     for happening in played.happenings:
         event, more = happening.event, True
         while more:
-            step = transition(played.model, state, event, happening.now, entropy, slice)
+            step = transition(played.model, state, event, happening.now, entropy, slice, all_here)
             state, more, event = step.state, step.more, events.Continued()
             made += step.events
             commands += step.commands
