@@ -17,7 +17,7 @@ from stepwell.engine.asl.parse import parse_definition, parse_state
 from stepwell.engine.asl.resources import IntegrationPattern, TargetKind
 from stepwell.engine.asl.states import MapState, ParallelState, State, StateContainer, TaskState
 from stepwell.engine.clock import Clock, Entropy, SeedSource
-from stepwell.engine.errors import JsonTextError, StepwellError, TargetUnavailableError
+from stepwell.engine.errors import JsonTextError, StepwellError, StoreUnavailableError, TargetUnavailableError
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import EMPTY_OBJECT, Document, Json
 from stepwell.engine.limits import TEST_STATE_SECONDS
@@ -230,8 +230,10 @@ class StateTests:
                 result = await self._performer.perform_once(asked)
         except TimeoutError:
             return StateTest.time_out
-        except TargetUnavailableError as error:
-            result = TaskFailed(task.task, ErrorName.TASK_FAILED, str(error))
+        except TargetUnavailableError as error:  # in an execution the task would wait for it
+            raise ServiceError(ErrorCode.SERVICE_UNAVAILABLE, f"The task cannot be performed now: {error}") from None
+        except StoreUnavailableError:
+            raise
         except StepwellError as error:
             result = TaskFailed(task.task, ErrorName.RUNTIME, str(error))
         return lambda test: test.finish_task(result)

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from stepwell.api.wire import shapes
-from stepwell.engine.errors import TargetUnavailableError
+from stepwell.engine.errors import ConfigurationError, TargetUnavailableError
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
 from stepwell.engine.machine.inspection import Arrow
@@ -164,13 +164,19 @@ def test_what_performs_a_task_may_fail(sfn: Any, stack: Stack) -> None:
     def away(request: TaskRequest) -> TaskSucceeded:
         raise TargetUnavailableError("The broker is away.")
 
+    def broken(request: TaskRequest) -> TaskSucceeded:
+        raise ConfigurationError("no such setting")
+
     definition = json.dumps({**TASK, "Catch": [{"ErrorEquals": ["Card.Declined"], "Next": "Apologise"}]})
     stack.performer.answer = failed
     tested = sfn.test_state(definition=definition, roleArn=ROLE)
     assert (tested["status"], tested["error"], tested["nextState"]) == ("CAUGHT_ERROR", "Card.Declined", "Apologise")
     stack.performer.answer = away
+    code, message = refusal(sfn, json.loads(definition), roleArn=ROLE)
+    assert (code, message) == ("ServiceUnavailable", "The task cannot be performed now: The broker is away.")
+    stack.performer.answer = broken
     tested = sfn.test_state(definition=definition, roleArn=ROLE)
-    assert (tested["status"], tested["cause"]) == ("FAILED", "The broker is away.")
+    assert (tested["status"], tested["error"], tested["cause"]) == ("FAILED", "States.Runtime", "no such setting")
 
 
 def test_the_exchange_of_an_http_task_is_told_at_the_level_trace_alone(sfn: Any, stack: Stack) -> None:
