@@ -146,6 +146,7 @@ class ExecutionView:
     map_run_arn: str | None = None
     """For a child execution: its Map Run."""
     item_count: int | None = None
+    """For a child execution: how many items it has been given."""
 
 
 class Waited(NamedTuple):

@@ -183,7 +183,7 @@ async def _list_children(services: Services, input: Input) -> Answer:
         max_results=input.get("maxResults"),
         token=input.get("nextToken"),
     )
-    return _with_token({"executions": [shapes.execution_item(view) for view in page.items]}, page.next)
+    return _with_token({"executions": [shapes.child_item(view) for view in page.items]}, page.next)
 
 
 async def describe_map_run(services: Services, request: Request, input: Input) -> Answer:

@@ -126,6 +126,14 @@ def _tally(tally: Tally, written: int) -> Answer:
     }
 
 
+def child_item(view: ExecutionView) -> Answer:
+    """An item of ListExecutions of a Map Run."""
+    answer = execution_item(view)
+    if view.item_count is not None:
+        answer["itemCount"] = view.item_count
+    return answer
+
+
 def map_run_item(view: MapRunView) -> Answer:
     """An item of ListMapRuns."""
     answer: Answer = {

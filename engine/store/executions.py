@@ -32,7 +32,7 @@ from stepwell.engine.ports import ExecutionFilter, ExecutionView, Page
 from stepwell.engine.store.codes import STATUS_CODES, STATUS_OF
 from stepwell.engine.store.pages import make_position, page_of, read_position
 from stepwell.engine.store.statements import Pool, Row, Statement, given
-from stepwell.engine.store.tables import execution, history_chunk, map_run, state_machine
+from stepwell.engine.store.tables import execution, history_chunk, map_item, map_run, state_machine
 from stepwell.engine.store.views import EXECUTIONS, events_in, history_range, scope_of, with_data
 
 _RUNNING: Final = STATUS_CODES[Status.RUNNING]
@@ -55,6 +55,10 @@ _view: Final = select(
     execution.c.version_arn,
     execution.c.alias_arn,
     select(map_run.c.arn).where(map_run.c.id == execution.c.map_run).scalar_subquery().label("map_run_arn"),
+    select(map_item.c.size)
+    .where(map_item.c.map_run == execution.c.map_run, map_item.c.item == execution.c.map_item)
+    .scalar_subquery()
+    .label("item_count"),
 ).join(state_machine, state_machine.c.key == execution.c.machine_key)
 
 _of_execution: Final = and_(
@@ -165,6 +169,7 @@ def _execution(row: Row) -> ExecutionView:
         version_arn=row["version_arn"],
         alias_arn=row["alias_arn"],
         map_run_arn=row["map_run_arn"],
+        item_count=row["item_count"],
     )
 
 

@@ -126,7 +126,8 @@ class MemoryMapRuns:
             )
             begun = self._store.database.begin(child.id, new)
             begun.map_run, begun.map_item = entry.id, child.number
-            begun.view = replace(begun.view, map_run_arn=row.new.arn)
+            size = row.items[child.number].size if child.number in row.items else None
+            begun.view = replace(begun.view, map_run_arn=row.new.arn, item_count=size)
             starts[child.id] = self._store.put(child.id, Started(msgspec.Raw(child.input)))
         return starts
 
