@@ -13,7 +13,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from stepwell import __version__
 from stepwell.api.failures import refusal_of
 from stepwell.api.http import Reply
-from stepwell.api.rest import activities, dead_letters, executions, problems, registry, state_machines, state_tests
+from stepwell.api.rest import (
+    activities,
+    dead_letters,
+    executions,
+    map_runs,
+    problems,
+    registry,
+    state_machines,
+    state_tests,
+)
 from stepwell.api.rest.common import admitted
 from stepwell.api.rest.documentation import DOCUMENT, PAGE, add_documentation
 from stepwell.api.rest.openapi import DESCRIPTION, document
@@ -39,6 +48,7 @@ def create_rest(services: Services, metrics: Metrics) -> RestApplication:
     app.include_router(state_machines.routes(services))
     app.include_router(state_tests.routes(services))
     app.include_router(executions.routes(services))
+    app.include_router(map_runs.routes(services))
     app.include_router(dead_letters.routes(services))
     app.include_router(activities.routes(services))
     app.include_router(registry.function_routes(services))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -101,6 +101,14 @@ class RedriveBody(Body, frozen=True):
     """Redrive an execution; the same `clientToken` again is answered as before."""
 
     client_token: str | None = None
+
+
+class MapRunBody(Body, frozen=True):
+    """What is to change about a Map Run that goes on; what is absent stays."""
+
+    max_concurrency: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    tolerated_failure_count: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    tolerated_failure_percentage: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
 
 
 class TaskSuccessBody(Body, frozen=True):

@@ -174,6 +174,6 @@ def find(method: str, path: str) -> tuple[str, Handler, str] | None:
             machine = path[len(_MACHINES) : -len(_STARTS)]
             if machine and "/" not in machine:
                 return "rest:start_execution", start_execution, machine
-    elif method == "GET" and path.startswith(_EXECUTIONS) and not path.endswith("/history"):
+    elif method == "GET" and path.startswith(_EXECUTIONS) and not path.endswith(("/history", "/map-runs")):
         return "rest:describe_execution", describe_execution, path[len(_EXECUTIONS) :]
     return None

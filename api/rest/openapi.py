@@ -29,6 +29,7 @@ _BODIES: Final = (
     bodies.TestStateBody,
     bodies.StopBody,
     bodies.RedriveBody,
+    bodies.MapRunBody,
     bodies.TaskSuccessBody,
     bodies.TaskFailureBody,
     bodies.TaskTokenBody,
@@ -57,6 +58,17 @@ def _says(schema: Schema, description: str) -> Schema:
 def _object(required: str, **properties: Schema) -> Schema:
     return {"type": "object", "required": required.split(), "properties": properties}
 
+
+_TALLY: Final = _object(
+    "pending running succeeded failed timedOut aborted total",
+    pending=_COUNT,
+    running=_COUNT,
+    succeeded=_COUNT,
+    failed=_COUNT,
+    timedOut=_COUNT,
+    aborted=_COUNT,
+    total=_COUNT,
+)
 
 _VIEWS: Final[dict[str, Schema]] = {
     "StateMachine": _object(
@@ -127,6 +139,26 @@ _VIEWS: Final[dict[str, Schema]] = {
         redriveStatus={"type": "string", "enum": ["REDRIVABLE", "NOT_REDRIVABLE"]},
         redriveStatusReason=_TEXT,
         traceHeader=_says(_TEXT, "The `traceparent` (or X-Ray header) it was started with."),
+        mapRun=_says(_TEXT, "Of a child execution: the ARN of its Map Run."),
+        items=_says(_COUNT, "Of a child execution: how many items it was given."),
+    ),
+    "MapRun": _object(
+        "arn execution stateMachineArn status startedAt items executions",
+        arn=_TEXT,
+        execution=_says(_TEXT, "The ARN of the execution it belongs to."),
+        stateMachineArn=_says(_TEXT, "The state machine with the label of the Map state."),
+        status={"type": "string", "enum": ["RUNNING", "SUCCEEDED", "FAILED", "ABORTED"]},
+        startedAt=_TIME,
+        stoppedAt=_TIME,
+        maxConcurrency=_says(_COUNT, "0: as many as allowed."),
+        toleratedFailureCount=_COUNT,
+        toleratedFailurePercentage={"type": "number", "minimum": 0, "maximum": 100},
+        error=_says(_TEXT, "The error name, once FAILED."),
+        cause=_TEXT,
+        redriveCount=_COUNT,
+        redrivenAt=_TIME,
+        items=_says(_TALLY, "Items by where their child executions stand."),
+        executions=_says(_TALLY, "Child executions by where they stand."),
     ),
     "Event": _object(
         "id type previousId timestamp details",
@@ -190,7 +222,7 @@ _VIEWS: Final[dict[str, Schema]] = {
         diagnostics={"type": "array", "items": {"$ref": "#/components/schemas/Diagnostic"}},
     ),
 }
-_PAGED: Final = ("StateMachine", "Execution", "Event", "DeadLetter", "Activity", "Function", "Connection")
+_PAGED: Final = ("StateMachine", "Execution", "MapRun", "Event", "DeadLetter", "Activity", "Function", "Connection")
 
 
 def _ref(name: str) -> Schema:

@@ -8,8 +8,12 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from stepwell.engine.ids import labelled_machine
 from stepwell.engine.jsontypes import Document
+from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import EVENT_SHAPES, HistoryEvent
+from stepwell.engine.machine.map_run import Tally
+from stepwell.engine.map_ports import MapRunView
 from stepwell.engine.ports import (
     ActivityRecord,
     ConnectionRecord,
@@ -100,6 +104,8 @@ def execution(view: ExecutionView, redrive: Redrivability | None = None) -> View
             "redriveCount": view.redrive_count,
             "redrivenAt": time(view.redriven_at),
             "traceHeader": view.trace_header,
+            "mapRun": view.map_run_arn,
+            "items": view.item_count,
         }
     )
     if redrive is not None:
@@ -131,6 +137,42 @@ def express(view: ExpressView) -> View:
             "traceHeader": view.trace_header,
         }
     )
+
+
+def map_run(view: MapRunView) -> View:
+    """A Map Run."""
+    progress = view.progress
+    return _present(
+        {
+            "arn": view.arn,
+            "execution": view.execution_arn,
+            "stateMachineArn": labelled_machine(view.arn)[0],
+            "status": view.status.value,
+            "startedAt": time(view.started_at),
+            "stoppedAt": time(view.stopped_at),
+            "maxConcurrency": view.max_concurrency,
+            "toleratedFailureCount": view.tolerated_count,
+            "toleratedFailurePercentage": view.tolerated_percentage,
+            "error": progress.error if view.status is Status.FAILED else None,
+            "cause": progress.cause if view.status is Status.FAILED else None,
+            "redriveCount": progress.redrives,
+            "redrivenAt": time(view.redriven_at),
+            "items": _tally(progress.items),
+            "executions": _tally(progress.executions),
+        }
+    )
+
+
+def _tally(tally: Tally) -> View:
+    return {
+        "pending": tally.pending,
+        "running": tally.running,
+        "succeeded": tally.succeeded,
+        "failed": tally.failed,
+        "timedOut": tally.timed_out,
+        "aborted": tally.aborted,
+        "total": tally.total,
+    }
 
 
 def event(id: int, event: HistoryEvent) -> View:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stepwell.engine import limits
 from stepwell.engine.clock import Clock
-from stepwell.engine.ids import execution_id
+from stepwell.engine.ids import ExecutionId, execution_id
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.map_ports import MapRunReader, MapRunView
 from stepwell.engine.ports import ExecutionFilter, ExecutionView, Page
@@ -33,9 +33,16 @@ class MapRuns:
 
     async def list(self, execution_arn: str, max_results: int | None, token: str | None) -> Page[MapRunView]:
         """The Map Runs of an execution, newest first (ListMapRuns)."""
-        view = await self._executions.describe(execution_arn, data=False)
+        checks.arn_of(execution_arn, checks.EXECUTION)
+        return await self.list_by_id(execution_id(execution_arn), execution_arn, max_results, token)
+
+    async def list_by_id(
+        self, id: ExecutionId, shown: str, max_results: int | None, token: str | None
+    ) -> Page[MapRunView]:
+        """As `list`, of the execution with this key; `shown` is what the caller called it."""
+        view = await self._executions.by_id(id, shown, data=False)
         now = self._clock.now_ms()
-        scope = f"map-runs {execution_arn}"
+        scope = f"map-runs {id.hex()}"
         views, next = await self._reader.list(
             view.id, paging.page_size(max_results), paging.read_token(scope, token, now)
         )

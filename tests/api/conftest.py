@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
@@ -64,6 +64,7 @@ class Stack:
     clock: MovableClock
     performer: ScriptedPerformer
     missing: str | None = None
+    map_runs: MemoryRuntimeStore = field(default_factory=lambda: MemoryRuntimeStore(MovableClock()))
 
     def app(self, settings: ApiSettings | None = None) -> Front:
         return create_app(self.services, settings)
@@ -76,6 +77,7 @@ class Stack:
 def build_stack(settings: ServiceSettings | None = None) -> Stack:
     database, clock, seeds = MemoryDatabase(), MovableClock(), RandomSeeds()
     runtime = MemoryRuntime(database, clock, seeds)
+    map_runs = MemoryRuntimeStore(clock, database)
     performer = ScriptedPerformer()
 
     async def ready() -> str | None:
@@ -84,7 +86,7 @@ def build_stack(settings: ServiceSettings | None = None) -> Stack:
     ports = Ports(
         machines=MemoryMachines(database),
         executions=MemoryExecutions(database),
-        map_runs=MemoryMapRuns(MemoryRuntimeStore(clock, database), clock),
+        map_runs=MemoryMapRuns(map_runs, clock),
         express=MemoryExpress(database, clock, {}),
         dead_letters=MemoryDeadLetters(database),
         activities=MemoryActivities(database),
@@ -100,7 +102,9 @@ def build_stack(settings: ServiceSettings | None = None) -> Stack:
         random_bytes=os.urandom,
         ready=ready,
     )
-    made = Stack(build_services(ports, settings or ServiceSettings()), runtime, database, clock, performer)
+    made = Stack(
+        build_services(ports, settings or ServiceSettings()), runtime, database, clock, performer, map_runs=map_runs
+    )
     return made
 
 
