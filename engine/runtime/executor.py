@@ -14,48 +14,38 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock, Entropy, SeedSource
 from stepwell.engine.errors import ExpressionsUnavailableError, NotOwnerError, StepwellError, StoreUnavailableError
 from stepwell.engine.ids import ExecutionId, shard_of
 from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.commands import (
-    CancelMapRun,
     CancelTask,
     CancelTimer,
     CloseTask,
     Command,
     Finish,
     MarkTaskStarted,
-    RedriveMapRun,
     ScheduleTask,
-    StartMapRun,
     StartTimer,
     Status,
-    TimerKind,
 )
-from stepwell.engine.machine.history import NO_DATA, HistoryEvent
-from stepwell.engine.machine.map_events import ChildFinished, MapRunRedriven, MapRunStopped, MapRunUpdated
+from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, full_delta, take_delta
 from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
-from stepwell.engine.map_ports import NewMapRun
 from stepwell.engine.ports import (
     CommitEntry,
     Evaluate,
-    NewDeadLetter,
     NewExecution,
-    NewTask,
     RuntimeStore,
     evaluate_here,
 )
 from stepwell.engine.query.jsonata import Evaluation, Outcome, Outcomes, OverBudgetError
 from stepwell.engine.runtime.commit import Committer, Fate
-from stepwell.engine.runtime.hot import CONTINUE_TIMER, Attempt, Hot, Work, revive
+from stepwell.engine.runtime.entries import claims_of, go_on, precedence, put, tell_map_run
+from stepwell.engine.runtime.hot import Attempt, Hot, Work, revive
 from stepwell.engine.runtime.identity import Identity
-from stepwell.engine.states_errors import ErrorName
 from stepwell.engine.telemetry import DEAD_LETTERS, EXECUTIONS_ENDED, EXECUTIONS_STARTED, Counts
 
 log = logging.getLogger(__name__)
@@ -327,7 +317,7 @@ class Executor:
             return
         commands = batch.commands
         entry = self._entry(hot, new, batch.first, batch.written, commands, batch.applied, done, inbox, ended)
-        _go_on(entry, hot, batch.more)
+        go_on(entry, hot, batch.more)
         hot.busy = True
         if batch.more:
             hot.works.appendleft(Work(events.Continued(), insistent=True))
@@ -475,12 +465,12 @@ class Executor:
             redriven=any(changed and isinstance(work.event, events.Redriven) for work, changed in done),
             inbox_gone=inbox,
         )
-        claimed, workers = _claims(done)
+        claimed, workers = claims_of(done)
         if hot.map_run is not None and state.status is not Status.RUNNING:
-            _tell_map_run(entry, hot.map_run, hot, commands, done)
+            tell_map_run(entry, hot.map_run, hot, commands, done)
         for command in commands:
             if not (isinstance(command, MarkTaskStarted) and command.task in claimed):  # its row says so already
-                _put(entry, command, hot, ended, workers)
+                put(entry, command, hot, ended, workers)
         return entry
 
     def _broken(self, hot: Hot, work: Work, done: list[tuple[Work, bool]], error: Exception) -> None:
@@ -556,7 +546,7 @@ class Executor:
         What comes from the inbox goes first, outcomes before all: they are durable already, and may be why the step was void.
         """
         if fate is Fate.VOID:
-            works.sort(key=_precedence)
+            works.sort(key=precedence)
             self._effects.refused()
         loop = asyncio.get_running_loop()
         for work in works:
@@ -624,112 +614,3 @@ class Executor:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _go_on(entry: CommitEntry, hot: Hot, more: bool) -> None:
-    """Keep a timer while the execution is between two slices: nothing else would tell who takes it over that it has to go on."""
-    if more and not hot.continues:
-        entry.timers_new.append((CONTINUE_TIMER, hot.last_now, TimerKind.WAIT, None))
-    elif hot.continues and not more:
-        entry.timers_gone.append(CONTINUE_TIMER)
-    hot.continues = more
-
-
-def _precedence(work: Work) -> tuple[bool, bool, int]:
-    outcome = isinstance(work.event, events.TaskSucceeded | events.TaskFailed)
-    return work.inbox is None, not outcome, work.inbox or 0
-
-
-def _claims(done: list[tuple[Work, bool]]) -> tuple[set[int], dict[int, str | None]]:
-    """Tasks that were claimed by a row, which says so already; and the workers that claim tasks by this step."""
-    claimed: set[int] = set()
-    workers: dict[int, str | None] = {}
-    for work, changed in done:
-        if changed and isinstance(work.event, events.TaskStarted):
-            if work.inbox is not None:
-                claimed.add(work.event.task)
-            workers[work.event.task] = work.worker
-    return claimed, workers
-
-
-def _tell_map_run(
-    entry: CommitEntry, map_run: ExecutionId, hot: Hot, commands: list[Command], done: list[tuple[Work, bool]]
-) -> None:
-    """A child execution that has ended by this step says so; and one that cannot be redriven, that it is as it was."""
-    finish = next((command for command in commands if isinstance(command, Finish)), None)
-    if finish is not None:
-        output = msgspec.Raw(finish.output.text) if finish.output is not None else NO_DATA
-        message = ChildFinished(hot.map_item, finish.status, finish.stopped_at, output, finish.error, finish.cause)
-    elif any(isinstance(work.event, events.Redriven) and not changed for work, changed in done):
-        message = ChildFinished(hot.map_item, hot.state.status, hot.last_now)
-    else:
-        return
-    entry.posts.append((map_run, message))
-
-
-def _new_map_run(command: StartMapRun) -> NewMapRun:
-    spec = command.spec
-    return NewMapRun(
-        id=ExecutionId(command.id),
-        number=command.number,
-        arn=spec.arn,
-        state=spec.state,
-        spec=msgspec.json.encode(spec),
-        max_concurrency=spec.max_concurrency,
-        tolerated_count=spec.tolerated_count,
-        tolerated_percentage=spec.tolerated_percentage,
-    )
-
-
-def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], workers: dict[int, str | None]) -> None:
-    """Write a command into the entry. What begins and ends within one step is not written at all.
-
-    `ended` are tasks closed by an outcome that is durable already, `workers` who claims a task by this step.
-    """
-    match command:
-        case ScheduleTask():
-            entry.tasks_new.append(
-                NewTask(
-                    task=command.task,
-                    kind=command.resource.kind,
-                    resource=command.resource.text,
-                    scheduled_event=command.scheduled_event,
-                    attempt=command.attempt,
-                    secret=command.secret,
-                    state=command.state,
-                    entry=command.entry,
-                    heartbeat_seconds=command.heartbeat_seconds,
-                    timeout_seconds=command.timeout_seconds,
-                )
-            )
-        case CloseTask() | CancelTask():
-            fresh = [task for task in entry.tasks_new if task.task == command.task]
-            if fresh:
-                entry.tasks_new.remove(fresh[0])
-            else:
-                entry.tasks_closed.append((command.task, command.task in ended))
-            entry.tasks_started = [item for item in entry.tasks_started if item[0] != command.task]
-        case MarkTaskStarted():
-            entry.tasks_started.append((command.task, workers.get(command.task)))
-        case StartTimer():
-            entry.timers_new.append((command.timer, command.due_at, command.kind, command.task))
-        case CancelTimer():
-            fresh_timers = [timer for timer in entry.timers_new if timer[0] == command.timer]
-            if fresh_timers:
-                entry.timers_new.remove(fresh_timers[0])
-            else:
-                entry.timers_gone.append(command.timer)
-        case StartMapRun():
-            entry.map_runs_new.append(_new_map_run(command))
-            entry.posts.append((ExecutionId(command.id), MapRunUpdated()))  # wakes its owner
-        case RedriveMapRun():
-            entry.posts.append((ExecutionId(command.id), MapRunRedriven(command.redrives)))
-        case CancelMapRun():
-            entry.posts.append((ExecutionId(command.id), MapRunStopped()))
-        case Finish():
-            entry.stopped_at = command.stopped_at
-            if command.status in (Status.FAILED, Status.TIMED_OUT) and hot.map_run is None:
-                entry.dead_letter = NewDeadLetter(
-                    kind="execution", state=command.state, attempt=hot.state.redrive_count, error=command.error or (ErrorName.TIMEOUT if command.status is Status.TIMED_OUT else None),
-                    cause=command.cause,
-                )  # fmt: skip

@@ -1,0 +1,142 @@
+"""What a step writes: the commands and the claims of one step as parts of its `CommitEntry`. It must not know when it is written."""
+
+from __future__ import annotations
+
+import msgspec
+
+from stepwell.engine.ids import ExecutionId
+from stepwell.engine.machine import events
+from stepwell.engine.machine.commands import (
+    CancelMapRun,
+    CancelTask,
+    CancelTimer,
+    CloseTask,
+    Command,
+    Finish,
+    MarkTaskStarted,
+    RedriveMapRun,
+    ScheduleTask,
+    StartMapRun,
+    StartTimer,
+    Status,
+    TimerKind,
+)
+from stepwell.engine.machine.history import NO_DATA
+from stepwell.engine.machine.map_events import ChildFinished, MapRunRedriven, MapRunStopped, MapRunUpdated
+from stepwell.engine.map_ports import NewMapRun
+from stepwell.engine.ports import (
+    CommitEntry,
+    NewDeadLetter,
+    NewTask,
+)
+from stepwell.engine.runtime.hot import CONTINUE_TIMER, Hot, Work
+from stepwell.engine.states_errors import ErrorName
+
+
+def go_on(entry: CommitEntry, hot: Hot, more: bool) -> None:
+    """Keep a timer while the execution is between two slices: nothing else would tell who takes it over that it has to go on."""
+    if more and not hot.continues:
+        entry.timers_new.append((CONTINUE_TIMER, hot.last_now, TimerKind.WAIT, None))
+    elif hot.continues and not more:
+        entry.timers_gone.append(CONTINUE_TIMER)
+    hot.continues = more
+
+
+def precedence(work: Work) -> tuple[bool, bool, int]:
+    outcome = isinstance(work.event, events.TaskSucceeded | events.TaskFailed)
+    return work.inbox is None, not outcome, work.inbox or 0
+
+
+def claims_of(done: list[tuple[Work, bool]]) -> tuple[set[int], dict[int, str | None]]:
+    """Tasks that were claimed by a row, which says so already; and the workers that claim tasks by this step."""
+    claimed: set[int] = set()
+    workers: dict[int, str | None] = {}
+    for work, changed in done:
+        if changed and isinstance(work.event, events.TaskStarted):
+            if work.inbox is not None:
+                claimed.add(work.event.task)
+            workers[work.event.task] = work.worker
+    return claimed, workers
+
+
+def tell_map_run(
+    entry: CommitEntry, map_run: ExecutionId, hot: Hot, commands: list[Command], done: list[tuple[Work, bool]]
+) -> None:
+    """A child execution that has ended by this step says so; and one that cannot be redriven, that it is as it was."""
+    finish = next((command for command in commands if isinstance(command, Finish)), None)
+    if finish is not None:
+        output = msgspec.Raw(finish.output.text) if finish.output is not None else NO_DATA
+        message = ChildFinished(hot.map_item, finish.status, finish.stopped_at, output, finish.error, finish.cause)
+    elif any(isinstance(work.event, events.Redriven) and not changed for work, changed in done):
+        message = ChildFinished(hot.map_item, hot.state.status, hot.last_now)
+    else:
+        return
+    entry.posts.append((map_run, message))
+
+
+def _new_map_run(command: StartMapRun) -> NewMapRun:
+    spec = command.spec
+    return NewMapRun(
+        id=ExecutionId(command.id),
+        number=command.number,
+        arn=spec.arn,
+        state=spec.state,
+        spec=msgspec.json.encode(spec),
+        max_concurrency=spec.max_concurrency,
+        tolerated_count=spec.tolerated_count,
+        tolerated_percentage=spec.tolerated_percentage,
+    )
+
+
+def put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], workers: dict[int, str | None]) -> None:
+    """Write a command into the entry. What begins and ends within one step is not written at all.
+
+    `ended` are tasks closed by an outcome that is durable already, `workers` who claims a task by this step.
+    """
+    match command:
+        case ScheduleTask():
+            entry.tasks_new.append(
+                NewTask(
+                    task=command.task,
+                    kind=command.resource.kind,
+                    resource=command.resource.text,
+                    scheduled_event=command.scheduled_event,
+                    attempt=command.attempt,
+                    secret=command.secret,
+                    state=command.state,
+                    entry=command.entry,
+                    heartbeat_seconds=command.heartbeat_seconds,
+                    timeout_seconds=command.timeout_seconds,
+                )
+            )
+        case CloseTask() | CancelTask():
+            fresh = [task for task in entry.tasks_new if task.task == command.task]
+            if fresh:
+                entry.tasks_new.remove(fresh[0])
+            else:
+                entry.tasks_closed.append((command.task, command.task in ended))
+            entry.tasks_started = [item for item in entry.tasks_started if item[0] != command.task]
+        case MarkTaskStarted():
+            entry.tasks_started.append((command.task, workers.get(command.task)))
+        case StartTimer():
+            entry.timers_new.append((command.timer, command.due_at, command.kind, command.task))
+        case CancelTimer():
+            fresh_timers = [timer for timer in entry.timers_new if timer[0] == command.timer]
+            if fresh_timers:
+                entry.timers_new.remove(fresh_timers[0])
+            else:
+                entry.timers_gone.append(command.timer)
+        case StartMapRun():
+            entry.map_runs_new.append(_new_map_run(command))
+            entry.posts.append((ExecutionId(command.id), MapRunUpdated()))  # wakes its owner
+        case RedriveMapRun():
+            entry.posts.append((ExecutionId(command.id), MapRunRedriven(command.redrives)))
+        case CancelMapRun():
+            entry.posts.append((ExecutionId(command.id), MapRunStopped()))
+        case Finish():
+            entry.stopped_at = command.stopped_at
+            if command.status in (Status.FAILED, Status.TIMED_OUT) and hot.map_run is None:
+                entry.dead_letter = NewDeadLetter(
+                    kind="execution", state=command.state, attempt=hot.state.redrive_count, error=command.error or (ErrorName.TIMEOUT if command.status is Status.TIMED_OUT else None),
+                    cause=command.cause,
+                )  # fmt: skip
