@@ -84,13 +84,14 @@ class HistoryReader:
 def follow(
     client: Client, id: str, tell: Callable[[list[Event]], None], seconds: float | None = None
 ) -> dict[str, Any]:
-    """Tell of an execution's events until it has ended or `seconds` are over; how it stands then."""
+    """Tell of an execution's events until it has ended or `seconds` are over; how it stands then. Of an Express execution
+    there are none to tell of."""
     watch = Watch(client, seconds)
     reader = HistoryReader(watch, id)
     while True:
         wait = POLL_SECONDS if watch.left is None else min(POLL_SECONDS, watch.left)
         view: dict[str, Any] = watch.get(f"/v1/executions/{reference(id)}", {"wait": wait})
-        fresh = reader.read()
+        fresh = reader.read() if view.get("type") != "EXPRESS" else []
         if fresh:
             tell(fresh)
         if view["status"] != "RUNNING" or watch.left == 0:
@@ -118,7 +119,8 @@ def show_result(output: Output, view: Mapping[str, Any]) -> None:
     took = ""
     if view.get("stoppedAt"):
         took = f" after {duration(parse_time(view['stoppedAt']) - parse_time(view['startedAt']))}"
-    output.remark(f"{status(view['status'])}{took}, {view['events']} events")
+    events = f", {view['events']} events" if "events" in view else ""
+    output.remark(f"{status(view['status'])}{took}{events}")
     for line in failure_lines(view):
         output.remark(line)
     if "output" in view:
@@ -151,7 +153,8 @@ def show_execution(output: Output, view: Mapping[str, Any]) -> None:
             ("status", view["status"]),
             ("started", moment(view["startedAt"])),
             ("stopped", moment(view.get("stoppedAt"))),
-            ("events", view["events"]),
+            ("events", view.get("events")),
+            ("runs", view.get("attempt")),
             ("redriven", _redriven(view)),
             ("redrivable", "yes" if redrive == "REDRIVABLE" else f"no: {reason}" if failed and reason else None),
         ]

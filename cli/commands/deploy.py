@@ -12,6 +12,7 @@ from stepwell.cli.client import Client, part
 from stepwell.cli.failures import ExitCode, Failure, fail_hard
 from stepwell.cli.options import json_option, pass_output
 from stepwell.cli.output import Output
+from stepwell.cli.validate_settings import TYPES
 
 SUFFIXES = (".asl.json", ".asl.yaml", ".asl.yml", ".json", ".asl", ".yaml", ".yml")
 PLAIN_NAMES = ("definition", "statemachine", "state-machine", "machine")
@@ -21,12 +22,18 @@ PLAIN_NAMES = ("definition", "statemachine", "state-machine", "machine")
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--name", help="The state machine's name.  [the file's, or its folder's]")
+@click.option("--type", "machine_type", type=click.Choice(TYPES), help="The kind of workflow.  [STANDARD]")
 @click.option("--role-arn", help="The role in the machine's record and history.")
 @click.option("--description", help="What the machine is for.")
 @json_option
 @pass_output
 def deploy(
-    output: Output, files: tuple[str, ...], name: str | None, role_arn: str | None, description: str | None
+    output: Output,
+    files: tuple[str, ...],
+    name: str | None,
+    machine_type: str | None,
+    role_arn: str | None,
+    description: str | None,
 ) -> None:
     """Create or update the state machines that FILEs define. Doing it twice changes nothing.
 
@@ -34,13 +41,15 @@ def deploy(
     """
     if name is not None and len(files) > 1:
         raise click.UsageError("--name is for a single file.")
-    texts = [(file, name or name_of(file), checked(output, file)) for file in files]
+    texts = [(file, name or name_of(file), checked(output, file, machine_type)) for file in files]
     client = Client.from_environment()
     views = []
     for file, machine, text in texts:
         body: dict[str, Any] = {"definition": text}
         body |= {
-            key: value for key, value in (("roleArn", role_arn), ("description", description)) if value is not None
+            key: value
+            for key, value in (("type", machine_type), ("roleArn", role_arn), ("description", description))
+            if value is not None
         }
         view = deploy_one(client, machine, body, file)
         views.append(view)
@@ -67,13 +76,13 @@ def name_of(file: str) -> str:
     return path.absolute().parent.name if plain.lower() in PLAIN_NAMES else plain
 
 
-def checked(output: Output, file: str) -> str:
+def checked(output: Output, file: str, machine_type: str | None = None) -> str:
     """The text of a file that has no errors; shows them and ends with code 1 where it has."""
     from stepwell.cli.checking import Paint, check_file, diagnostic_json, result_lines
     from stepwell.cli.validate_settings import SettingsError, read_settings
 
     try:
-        result = check_file(file, read_settings(Path.cwd()))
+        result = check_file(file, read_settings(Path.cwd()).overridden(None, machine_type, None, ()))
     except SettingsError as error:
         raise Failure(str(error), ExitCode.UNUSABLE, code="InvalidSetting") from None
     if result.findings or result.unreadable:

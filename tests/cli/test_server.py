@@ -42,6 +42,27 @@ def test_deploying_twice_changes_nothing(up: Up, define: Define) -> None:
     up.json("machines", "delete", "twice", "--yes")
 
 
+def test_an_express_execution_is_waited_for(up: Up, define: Define) -> None:
+    made = up.json("deploy", "--type", "EXPRESS", define(ECHO, "quick.asl.json"))["stateMachines"][0]
+    assert made["type"] == "EXPRESS"
+    ran = up.run("start", "quick", "--wait", "-i", '{"a": 1}')
+    assert (ran.returncode, json.loads(ran.stdout)) == (0, {"a": 1}), ran.stderr
+    id = up.json("start", "quick")["id"]
+    assert up.json("status", id, "--wait")["attempt"] == 1
+    assert "SUCCEEDED" in up.run("status", id).stdout
+    assert "SUCCEEDED" in up.run("list", "-m", "quick").stdout
+    activity = machine(
+        "A",
+        A={
+            "Type": "Task",
+            "Resource": FUNCTION.replace("lambda", "states").replace("function", "activity") + "a",
+            "End": True,
+        },
+    )
+    refused = up.run("deploy", "--type", "EXPRESS", define(activity, "never.asl.json"))
+    assert refused.returncode == 1 and "Activity" in refused.stderr
+
+
 def test_nothing_is_deployed_when_one_file_is_wrong(up: Up, define: Define) -> None:
     good = define(ECHO, "never.asl.json")
     bad = define(machine("A", A={"Type": "Pass", "Comment": 5, "End": True}), "bad.asl.json")
