@@ -34,6 +34,7 @@ EXPLANATIONS: Final[Mapping[DiagnosticCode, str]] = {
     DiagnosticCode.PASS_RESULT_IS_STATIC: "Result of a Pass has a field ending with `.$`, which is not computed.",
     DiagnosticCode.STEPWELL_PLACEHOLDER: "A `${...}` stands where a deployment tool is still to put a value; rules for it are not checked.",
     DiagnosticCode.UNASSIGNED_VARIABLE: "A variable is read, and no state on any way there assigns it.",
+    DiagnosticCode.UNREADABLE_VARIABLE: "A variable's name has a hyphen: no expression can read it. An error with `--target aws`.",
     DiagnosticCode.IMPOSSIBLE_PATH: "A path or expression reads what can never be there.",
     DiagnosticCode.UNKNOWN_ERROR_NAME: "ErrorEquals names a `States.` error that does not exist.",
     DiagnosticCode.UNREACHABLE_RETRIER: "Earlier entries of Retry match every error that this one names.",

@@ -53,6 +53,7 @@ class DiagnosticCode(StrEnum):
     INVALID_YAML = "invalid-yaml"
     UNREADABLE = "unreadable"
     UNASSIGNED_VARIABLE = "unassigned-variable"
+    UNREADABLE_VARIABLE = "unreadable-variable"
     IMPOSSIBLE_PATH = "impossible-path"
     UNKNOWN_ERROR_NAME = "unknown-error-name"
     UNREACHABLE_RETRIER = "unreachable-retrier"

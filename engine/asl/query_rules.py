@@ -192,8 +192,18 @@ def _inside(inner: Place, place: Place) -> list[str | int]:
     return steps[::-1]
 
 
+VARIABLE_NAMES: Final = (
+    f"Letters, digits and underscores, a letter first, at most {limits.MAX_VARIABLE_NAME_CHARS} in all."
+)
+
+
+def invalid_variable(name: str) -> str:
+    """What is said of a name that no variable can have."""
+    return f"The variable name '{name}' is not valid"
+
+
 def check_assign(report: Report, value: Json, place: Place, language: QueryLanguage) -> None:
-    """An object from variable names to values."""
+    """An object from variable names to values. A name may have hyphens, which only makes it useless; but AWS refuses it."""
     if not isinstance(value, dict):
         report.error(place, "Expected value of type Object")
         return
@@ -201,12 +211,8 @@ def check_assign(report: Report, value: Json, place: Place, language: QueryLangu
         name = key.removesuffix(".$") if language is QueryLanguage.JSONPATH else key
         if name == "states":
             report.error(place, "The variable name 'states' is reserved")
-        elif not name.isidentifier() or len(name) > limits.MAX_VARIABLE_NAME_CHARS:
-            report.error(
-                place,
-                f"The variable name '{name}' is not valid",
-                hint=f"Letters, digits and underscores, a letter first, at most {limits.MAX_VARIABLE_NAME_CHARS}.",
-            )
+        elif not name.replace("-", "_").isidentifier() or len(name) > limits.MAX_VARIABLE_NAME_CHARS:
+            report.error(place, invalid_variable(name), hint=VARIABLE_NAMES)
     if language is QueryLanguage.JSONPATH:
         _template_value(report, value, place, place)
     else:

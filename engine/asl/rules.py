@@ -163,7 +163,6 @@ VALUE_CHECKS: Final[Mapping[Kind, Check]] = {
     Kind.ERROR_NAMES: check_error_names,
     Kind.TEMPLATE: query_rules.check_template,
     Kind.OBJECT_TEMPLATE: query_rules.check_object_template,
-    Kind.ASSIGN: query_rules.check_assign,
     Kind.JSONATA_VALUE: query_rules.check_jsonata_value,
     Kind.JSONATA_OBJECT: query_rules.check_jsonata_object,
     Kind.CONDITION: query_rules.check_condition,

@@ -292,6 +292,14 @@ class _Walk:
         if strict and isinstance(value, dict) and "RoleArn" not in value and "RoleArn.$" not in value:
             self._missing(place, ["RoleArn"])
 
+    def assign(self, value: Json, place: Place, language: QueryLanguage) -> None:
+        """Assign."""
+        query_rules.check_assign(self.report, value, place, language)
+        if self.policy.target is Target.AWS and isinstance(value, dict):
+            for name in value:
+                if "-" in name:
+                    self.report.error(place, query_rules.invalid_variable(name), hint=query_rules.VARIABLE_NAMES)
+
     def label(self, value: Json, place: Place, language: QueryLanguage) -> None:
         """Label of a Map; no two Maps of a definition have the same."""
         rules.check_label(self.report, value, place, language)
@@ -329,6 +337,7 @@ _CONTAINER_CHECKS: Final[Mapping[Kind, _Method]] = {
     Kind.CATCHERS: _Walk.catchers,
     Kind.RESOURCE: _Walk.resource,
     Kind.CREDENTIALS: _Walk.credentials,
+    Kind.ASSIGN: _Walk.assign,
     Kind.LABEL: _Walk.label,
     Kind.RESULT_WRITER: _Walk.writer,
     Kind.PROCESSOR_CONFIG: _nested(fields.PROCESSOR_CONFIG_FIELDS),

@@ -20,7 +20,6 @@ RECORDED_OTHERWISE = {
 """Recordings of AWS that no rule can agree with, and why."""
 
 STATED_OTHERWISE = {
-    "696a932e7c5f": "a variable name with a hyphen is no Unicode identifier (UAX #31), which AWS wants",
     "cfa2513f6af0": "AWS refuses, as recorded, a JSONPath state in a JSONata machine",
     "072fc505ce58": "neither AWS's JSONPath nor its grammar has scripts: `[(@.length-1)]`",
     "fb5a7c77511c": "the specification wants commas between the arguments of an intrinsic function",

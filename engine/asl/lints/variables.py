@@ -1,4 +1,4 @@
-"""Variables that are read where nothing on any way there has assigned them.
+"""Variables that are read where nothing on any way there has assigned them, and those that nothing can read.
 
 A forward analysis over each container's graph: what may have been assigned when a state begins is the union over all ways to it. A branch
 or iteration sees what the state around it sees, and keeps its own assignments to itself; an item processor of a Distributed Map sees
@@ -40,7 +40,22 @@ def check_variables(report: Report, definition: Mapping[str, Json]) -> None:
             pending.extend((each.container, each.place, _NONE if each.isolated else known) for each in state.nested())
 
 
+def _check_names(report: Report, place: Place, fields: Mapping[str, Json]) -> None:
+    for name in sorted(assigned(fields)):
+        if "-" in name:
+            report.warn(
+                (place, "Assign"),
+                f"No expression can read the variable '{name}': a hyphen in '${name}' means minus",
+                DiagnosticCode.UNREADABLE_VARIABLE,
+                hint=f"Write '{name.replace('-', '_')}'.",
+            )
+
+
 def _check_state(report: Report, state: StateAt, known: frozenset[str], everywhere: frozenset[str]) -> None:
+    _check_names(report, state.place, state.fields)
+    for field in ("Choices", "Catch"):
+        for entry, place in state.entries(field):
+            _check_names(report, place, entry)
     for name, place in references(state, report.expressions).items():
         if name in known:
             continue

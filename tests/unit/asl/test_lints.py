@@ -418,3 +418,23 @@ def test_warnings_can_be_ignored_and_errors_cannot() -> None:
     assert every == {"unassigned-variable", "SCHEMA_VALIDATION_FAILED"}
     left = examine(text, ignore=("unassigned-variable", "SCHEMA_VALIDATION_FAILED")).findings
     assert [one.code for one in left] == ["SCHEMA_VALIDATION_FAILED"]
+
+
+def test_variables_that_no_expression_can_read() -> None:
+    catcher = {"ErrorEquals": ["E"], "Next": "B", "Assign": {"a-b": 1}}
+    states = {"A": {**TASK, "Next": "B", "Assign": {"top-level.$": "$"}, "Catch": [catcher]}, "B": {"Type": "Succeed"}}
+    assert codes(states) == [
+        ("unreadable-variable", "/States/A/Assign"),
+        ("unreadable-variable", "/States/A/Catch[0]/Assign"),
+    ]
+    (first, _) = findings(states)
+    assert first.hint == "Write 'top_level'."
+    assert jsonata({"A": ends(Assign={"top-level": 1})}) == [("unreadable-variable", "/States/A/Assign")]
+
+
+def test_aws_refuses_them() -> None:
+    definition = {"StartAt": "A", "States": {"A": ends(Assign={"top-level": 1})}}
+    found = examine(json.dumps(definition), target="aws").findings
+    assert [one.message for one in found if one.severity is Severity.ERROR] == [
+        "The variable name 'top-level' is not valid"
+    ]
