@@ -23,7 +23,7 @@ from stepwell.engine.jsontypes import Document, Json, write
 from stepwell.engine.limits import MAX_JOINED_BYTES, MAX_MAP_RUN_CONCURRENCY, MAX_PAYLOAD_BYTES
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.map_spec import ABSENT, MapRunSpec
-from stepwell.engine.query.scope import Scope, StatesScope
+from stepwell.engine.query.scope import Heavy, Scope, StatesScope
 from stepwell.engine.query.timestamps import format_timestamp
 from stepwell.engine.states_errors import ErrorName, StatesError
 
@@ -276,12 +276,21 @@ class Maker:
     """Makes children of items: ItemSelector, then ItemBatcher. What does not fill a batch yet is kept back; the position of a
     child is that after its last item, so that nothing is lost or taken twice when it is read again from there."""
 
-    def __init__(self, spec: MapRunSpec, state: MapState, progress: Progress, entropy: Entropy, now: int = 0) -> None:
+    def __init__(
+        self,
+        spec: MapRunSpec,
+        state: MapState,
+        progress: Progress,
+        entropy: Entropy,
+        now: int = 0,
+        heavy: Heavy | None = None,
+    ) -> None:
         self._spec = spec
         self._selector = state.item_selector
         self._jsonata = isinstance(state.flow, JsonataFlow)
         self._now = now
-        self._entropy = entropy
+        self.heavy = heavy
+        self._seed = int.from_bytes(entropy.bytes16(), "big")
         self._number = progress.made
         self._index = progress.source
         self._batch: list[bytes] = []
@@ -295,7 +304,8 @@ class Maker:
         self._variables = _value(spec.variables)
 
     def take(self, item: SourceItem) -> list[Child]:
-        """The children that are complete with this item. Raises `StatesError`."""
+        """The children that are complete with this item. Raises `StatesError`; and what `heavy` raises, before anything has changed:
+        the same item may then be taken again, and draws the same chance."""
         text = self._selected(item)
         self._index += 1
         batch = self._spec.batch
@@ -346,13 +356,19 @@ class Maker:
             about["Source"] = item.source
         context: Json = {**cast(dict[str, Json], self._context or {}), "Map": {"Item": about}}
         variables = cast(dict[str, Json], self._variables or {})
+        entropy = Entropy((self._seed + self._index) % 2**128)
         if self._jsonata:
             scope: Scope = StatesScope(
-                self._state_input, variables=variables, context=lambda: context, entropy=self._entropy, now=self._now
+                self._state_input,
+                variables=variables,
+                context=lambda: context,
+                entropy=entropy,
+                now=self._now,
+                heavy=self.heavy,
             )
         else:
             value = self._state_input.value
-            scope = Scope(value, variables=variables, context=lambda: context, entropy=self._entropy)
+            scope = Scope(value, variables=variables, context=lambda: context, entropy=entropy)
         return self._selector.document(scope).text
 
 

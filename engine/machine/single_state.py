@@ -313,7 +313,7 @@ class StateTest:
         return len(texts)
 
     def _maker(self, spec: MapRunSpec, state: MapState) -> Maker:
-        return Maker(spec, state, Progress(), self._run.entropy, self._run.now)
+        return Maker(spec, state, Progress(), self._run.entropy, self._run.now, self._run.heavy)
 
     def _note(self, arrow: Arrow, texts: Sequence[bytes]) -> None:
         assert self._run.inspection is not None

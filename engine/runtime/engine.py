@@ -135,7 +135,7 @@ class Engine(Effects):
             taken=self._taken, lost=self._lost, lapsed=self.express_log.lapsed, metrics=metrics,
         )  # fmt: skip
         self.map_runs = (
-            MapRuns(map_store, self, self.identity, clock, seeds, items or NoStorage())
+            MapRuns(map_store, self, self.identity, clock, seeds, items or NoStorage(), evaluate)
             if map_store is not None
             else None
         )

@@ -35,6 +35,8 @@ from stepwell.engine.machine.map_run import (
 )
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.machine.snapshot import ExecutionInfo
+from stepwell.engine.query.scope import Heavy
+from stepwell.engine.runtime.expressions import carry_out_apart
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 RunChild = Callable[[StateMachine, ExecutionInfo, Document], Finish]
@@ -59,6 +61,7 @@ def run_map(
     redrives: int = 0,
     read: ReadItems = no_reader,
     pretend_written: bool = False,
+    heavy: Heavy = carry_out_apart,
 ) -> MapRunFinished:
     """Run a Map Run to its end. `info` is the parent's; children are run one after the other, in order. A redrive runs all of them
     again: nothing is kept between runs in memory. Results that are to be written out fail the run, unless they are
@@ -68,7 +71,7 @@ def run_map(
     results: list[ChildResult] = []
     written: bytes | None = None
     processor = child_machine(machine, spec.state)
-    maker = Maker(spec, map_state(machine, spec.state), plan.progress, Entropy(seed))
+    maker = Maker(spec, map_state(machine, spec.state), plan.progress, Entropy(seed), now, heavy)
     machine_arn, machine_name = ids.labelled_machine(spec.arn)
     try:
         items = read(spec.reader) if spec.reader is not None else inline_items(spec)

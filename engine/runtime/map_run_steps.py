@@ -8,6 +8,7 @@ with it next does so from exactly there, and nothing is started or counted twice
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ import msgspec
 from stepwell.engine import ids
 from stepwell.engine.asl.states import MapState, StateMachine
 from stepwell.engine.clock import Clock, Entropy, SeedSource
-from stepwell.engine.errors import JsonTextError, StepwellError, StoreUnavailableError
+from stepwell.engine.errors import ExpressionsUnavailableError, JsonTextError, StepwellError, StoreUnavailableError
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Status
@@ -38,14 +39,19 @@ from stepwell.engine.machine.map_run import (
 from stepwell.engine.machine.map_spec import MapRunSpec
 from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.map_ports import ItemSource, MapItem, MapRunEntry, MapRunStore, NewChild, StoredMapRun
+from stepwell.engine.ports import Evaluate
+from stepwell.engine.query.jsonata import Outcomes, OverBudgetError
 from stepwell.engine.runtime.failpoints import reach
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.runtime.map_results import Results
 from stepwell.engine.states_errors import ErrorName, StatesError
 
+log = logging.getLogger(__name__)
+
 PAGE_ITEMS: Final = 500
 """Items read, and children started or stopped, in one step, at most."""
 LEAST_PAGE_ITEMS: Final = 20
+UNAVAILABLE_SECONDS: Final = 1.0
 PAGE_BYTES: Final = 4 * 1024 * 1024
 _RUNNING_PAGE: Final = 10_000
 
@@ -77,6 +83,7 @@ class Tools:
     clock: Clock
     seeds: SeedSource
     source: ItemSource
+    evaluate: Evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +142,10 @@ class Steps:
         self._plan.tolerated_count = stored.tolerated_count
         self._plan.tolerated_percentage = stored.tolerated_percentage
 
-    async def prepare(self) -> None:
-        """Find out which children run."""
+    async def prepare(self, refused: str | None = None) -> None:
+        """Find out which children run. `refused`: why the database would not take the last step, which fails the run."""
+        if refused is not None and not self._ended and not self._plan.failed:
+            self._plan.fail(ErrorName.RUNTIME, f"A step of the Map Run could not be written: {refused}")
         after = -1
         while True:
             page = await self._tools.store.map_items(
@@ -334,10 +343,28 @@ class Steps:
             self._read += 1
             taken += 1
             size += len(item.text)
-            children += self._maker.take(item)
+            children += await self._made(item)
             if taken % 50 == 0:
                 await asyncio.sleep(0)
         return children, False
+
+    async def _made(self, item: SourceItem) -> list[Child]:
+        """The children that are complete with an item; an expression that needs too much here is evaluated elsewhere."""
+        outcomes: Outcomes | None = None
+        while True:
+            try:
+                children = self._maker.take(item)
+            except OverBudgetError as error:
+                if outcomes is None:
+                    self._maker.heavy = outcomes = Outcomes()  # those of one item, so that they do not add up
+                try:
+                    outcomes.add(error.evaluation, await self._tools.evaluate(error.evaluation))
+                except ExpressionsUnavailableError:
+                    await asyncio.sleep(UNAVAILABLE_SECONDS)
+                continue
+            if outcomes is not None:
+                self._maker.heavy = None
+            return children
 
     def _take_page(self, entry: MapRunEntry) -> None:
         """Make children of a page that has been read; those there is room for begin with this step."""
@@ -351,6 +378,10 @@ class Steps:
             return
         except (JsonTextError, RecursionError) as error:
             self._plan.fail(ErrorName.RUNTIME, str(error))
+            return
+        except Exception as error:  # whatever it is, this run must end rather than try it for ever
+            log.exception("the items of a Map Run cannot be read", extra={"map_run": self._box.id.hex()})
+            self._plan.fail(ErrorName.ITEM_READER_FAILED, f"The items cannot be read: {type(error).__name__}.")
             return
         if self._plan.progress.stopping:
             return  # it is read again after a redrive, from where the run stands

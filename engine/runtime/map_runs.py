@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from stepwell.engine.clock import Clock, SeedSource
-from stepwell.engine.errors import NotOwnerError, StoreUnavailableError
+from stepwell.engine.errors import BadBatchError, NotOwnerError, StoreUnavailableError
 from stepwell.engine.ids import ExecutionId, shard_of
 from stepwell.engine.machine.map_events import MapRunEvent
 from stepwell.engine.machine.map_run import SourceItem, map_state
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.map_ports import ItemSource, MapRunStore
+from stepwell.engine.ports import Evaluate
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.runtime.map_run_steps import FencedError, Mail, Mailbox, Node, Steps, Tools
 from stepwell.engine.states_errors import ErrorName, StatesError
@@ -44,9 +45,16 @@ class MapRuns:
     """All Map Runs of this node. Methods run on the event loop's thread."""
 
     def __init__(
-        self, store: MapRunStore, node: Node, identity: Identity, clock: Clock, seeds: SeedSource, source: ItemSource
+        self,
+        store: MapRunStore,
+        node: Node,
+        identity: Identity,
+        clock: Clock,
+        seeds: SeedSource,
+        source: ItemSource,
+        evaluate: Evaluate,
     ) -> None:
-        self.tools = Tools(store, node, identity, clock, seeds, source)
+        self.tools = Tools(store, node, identity, clock, seeds, source, evaluate)
         self._drivers: dict[ExecutionId, Driver] = {}
 
     async def take(self, shards: Sequence[int]) -> None:
@@ -93,6 +101,7 @@ class Driver:
     def __init__(self, runs: MapRuns, id: ExecutionId) -> None:
         self._runs = runs
         self._tools = runs.tools
+        self._refused: str | None = None
         self.box = Mailbox(id, deque(), asyncio.Event())
         self.task = asyncio.create_task(self._life(), name=f"map run {id.hex()}")
 
@@ -113,6 +122,11 @@ class Driver:
                     return
                 pause = 0.05
                 continue
+            except BadBatchError as error:
+                log.error(
+                    "a step of a Map Run cannot be written", extra={"map_run": self.box.id.hex(), "reason": str(error)}
+                )
+                self._refused = str(error)
             except (StoreUnavailableError, FencedError, NotOwnerError) as error:
                 log.warning("a Map Run is read back", extra={"map_run": self.box.id.hex(), "reason": str(error)})
             except Exception:  # one Map Run's trouble must not stop the others
@@ -134,7 +148,7 @@ class Driver:
         processor = await tools.node.machine(stored.machine_key, stored.revision, stored.state)
         steps = Steps(tools, self.box, stored, map_state(machine, stored.state), processor)
         try:
-            await steps.prepare()
+            await steps.prepare(self._refused)
             while await steps.take():
                 pass
         finally:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import pytest
+
+from stepwell.engine.errors import BadBatchError
+from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.map_run import SourceItem
+from stepwell.engine.machine.map_spec import ReaderSpec
+from stepwell.engine.map_ports import MapRunEntry
+from stepwell.engine.store.map_runs import PostgresMapRunStore
 from stepwell.engine.targets.items.source import ObjectItems
 from stepwell.engine.targets.objects import FileBuckets
 from tests.runtime.test_map_runs import TASK, breaks, distributed, map_run, started
@@ -102,3 +112,38 @@ async def test_without_storage_the_writer_fails(database: str) -> None:
     async with open_node(database) as node:
         view = await node.ended(await started(node, distributed(ResultWriter=WRITE), [0]))
         assert (view.status, view.error) == (Status.FAILED, "States.ResultWriterFailed")
+
+
+class Broken:
+    """Storage with a bug."""
+
+    async def read(self, reader: ReaderSpec, cursor: str | None) -> AsyncIterator[SourceItem]:
+        yield SourceItem(b"1", "1")
+        raise KeyError("key")
+
+    async def write(self, bucket: str, key: str, data: bytes) -> None:
+        raise AssertionError
+
+    async def close(self) -> None: ...
+
+
+async def test_a_reader_that_breaks_fails_the_run(database: str) -> None:
+    async with open_node(database, items=Broken()) as node:
+        view = await node.ended(await started(node, distributed(**reading(InputType="JSON")), {"key": "k"}))
+        assert (view.error, view.cause) == ("States.ItemReaderFailed", "The items cannot be read: KeyError.")
+
+
+async def test_a_step_that_the_database_refuses_fails_the_run(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step that makes children is refused, however often it is tried."""
+    commit = PostgresMapRunStore.commit_map_run
+
+    async def refuse(self: PostgresMapRunStore, node: UUID, entry: MapRunEntry) -> dict[ExecutionId, int] | None:
+        if entry.items_new:
+            raise BadBatchError("The database refuses a value: so it is.")
+        return await commit(self, node, entry)
+
+    monkeypatch.setattr(PostgresMapRunStore, "commit_map_run", refuse)
+    async with open_node(database) as node:
+        view = await node.ended(await started(node, distributed(), [1]))
+        assert view.error == "States.Runtime"
+        assert view.cause is not None and "so it is" in view.cause

@@ -13,6 +13,7 @@ from stepwell.engine.jsontypes import Json
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.map_ports import MapRunView
 from stepwell.engine.ports import ExecutionFilter, ExecutionView
+from stepwell.engine.query.jsonata import FULL, Evaluation, Outcome, carry_out
 from tests.support.nodes import CommandedTargets, Fails, Node, open_node
 from tests.support.waiting import until
 
@@ -271,3 +272,24 @@ async def test_many_children(database: str) -> None:
         view = await node.ended(id, 60_000)
         assert view.output is not None and view.output.value == list(range(1000))
         assert await node.pool.fetchval("SELECT count(*) FROM execution WHERE map_run IS NOT NULL") == 1000
+
+
+async def test_an_item_selector_that_needs_much_is_evaluated_elsewhere(database: str) -> None:
+    """And draws the same chance when it is tried again, so that it comes to an end."""
+    asked: list[Evaluation] = []
+
+    async def elsewhere(evaluation: Evaluation) -> Outcome:
+        asked.append(evaluation)
+        return carry_out(evaluation, FULL)
+
+    definition = distributed()
+    definition["QueryLanguage"] = "JSONata"
+    heavy = (
+        "{% ($r := $random(); {'n': $states.context.Map.Item.Value, 'sum': $sum([1..200000].($ * 1)), 'r': $r < 1}) %}"
+    )
+    definition["States"]["M"] |= {"Items": "{% $states.input %}", "ItemSelector": heavy}
+    async with open_node(database, evaluate=elsewhere) as node:
+        view = await node.ended(await started(node, definition, [1, 2, 3]), 60_000)
+        assert view.output is not None, (view.error, view.cause)
+        assert view.output.value == [{"n": n, "sum": 20000100000, "r": True} for n in (1, 2, 3)]
+        assert len(asked) == 3
