@@ -197,14 +197,15 @@ class Express:
         """The executions here that may be run by another node."""
         return [run for run in self._runs.values() if run.attempt]
 
-    def resume(self, still: dict[ExecutionId, int]) -> None:
-        """Go on with what had to stand still while this node had no lease: what is `still` its, by attempt. The rest is dropped."""
+    def resume(self, asked: list[Run], still: dict[ExecutionId, int]) -> None:
+        """Go on with what had to stand still while this node had no lease. Of those `asked` about, what is not `still` its, by
+        attempt, is dropped; what began meanwhile is its own."""
         self.doubtful = False
-        for run in self.asynchronous():
-            if still.get(run.id) == run.attempt:
-                self._schedule(run)
-            else:
+        for run in asked:
+            if self._runs.get(run.id) is run and still.get(run.id) != run.attempt:
                 self.drop(run)
+        for run in self.asynchronous():
+            self._schedule(run)
 
     # -- advancing -------------------------------------------------------------------------------------------------
 

@@ -169,7 +169,8 @@ class ExpressLog:
         except StepwellError as error:
             if len(begins) > 1 and not isinstance(error, StoreUnavailableError):
                 for one in begins:  # the database refuses one of them
-                    await self._write_begins([one])
+                    with suppress(StoreUnavailableError):  # whoever started it was told, and the others have their turn
+                        await self._write_begins([one])
                 return
             for start, _, future in begins:
                 self._express.kept -= len(start.input.text)
@@ -234,7 +235,7 @@ class ExpressLog:
         runs = self._express.asynchronous()
         still = await self._store.still(self._identity.node, [run.id for run in runs]) if runs else {}
         if self._may_act():
-            self._express.resume(still)
+            self._express.resume(runs, still)
 
     async def _look_after_workers(self) -> None:
         workers = self._express.workers()

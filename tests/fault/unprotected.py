@@ -116,7 +116,7 @@ def express_fence() -> None:
 
     without_text("express_end", "AND e.attempt = n.attempt AND e.status = 1")
 
-    def go_on(self: Express, _: object) -> None:
+    def go_on(self: Express, *_: object) -> None:
         self.doubtful = False
         for run in self.asynchronous():
             self._schedule(run)

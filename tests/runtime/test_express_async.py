@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from stepwell.engine.errors import StoreUnavailableError
+from stepwell.engine.errors import StoreError, StoreUnavailableError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.ports import TaskAnswer
@@ -210,3 +211,58 @@ async def test_a_full_node_takes_no_more_and_says_so(database: str) -> None:
         with pytest.raises(StoreUnavailableError, match="memory"):
             await node.start_express(machine, {"x": "y" * 50_000})
         assert await node.pool.fetchval("SELECT count(*) FROM express_execution") == 1
+
+
+async def test_what_begins_while_a_node_asks_what_is_its_own_goes_on(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = CommandedTargets({"B": lambda payload: payload})
+    asked, may = asyncio.Event(), asyncio.Event()
+    still = PostgresExpress.still
+
+    async def slowly(*given: Any) -> Any:
+        found = await still(*given)
+        asked.set()
+        await may.wait()
+        return found
+
+    async with open_node(database, targets, express_drain_seconds=0) as node:
+        machine = await node.machine(tasks("A", "B"), type="EXPRESS")
+        before = await node.start_express(machine)
+        await until(lambda: targets.count("A") == 1)
+        monkeypatch.setattr(PostgresExpress, "still", slowly)
+        node.engine.express_log.lapsed()
+        await asked.wait()
+        meanwhile = await node.start_express(await node.machine(tasks("B"), "other", "EXPRESS"))
+        may.set()
+        assert (await node.ended_express(meanwhile.id)).attempt == 1
+        targets.answer("A", 1)
+        assert (await node.ended_express(before.id)).attempt == 1
+
+
+async def test_a_start_that_the_database_refuses_fails_alone(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, names = PostgresExpress.begin, ("a", "away", "b", "bad", "c")
+
+    async def picky(self: PostgresExpress, name: Any, starts: Any) -> Any:
+        if starts[0].name == "first":  # the others are to be written together
+            await until(lambda: len(node.engine.express_log._begins) == len(names))
+        if len(starts) == 1 and starts[0].name == "away":
+            raise StoreUnavailableError("The database is away.")
+        if any(start.name in ("bad", "away") for start in starts):
+            raise StoreError("The database refuses a value.")
+        return await begin(self, name, starts)
+
+    monkeypatch.setattr(PostgresExpress, "begin", picky)
+    async with open_node(database, CommandedTargets({"A": lambda payload: payload})) as node:
+        machine = await node.machine(tasks("A"), type="EXPRESS")
+        first = asyncio.create_task(node.start_express(machine, 1, "first"))
+        await until(lambda: node.engine.express.kept)
+        async with asyncio.timeout(30):
+            starts = [node.start_express(machine, 1, name) for name in names]
+            answers = await asyncio.gather(*starts, return_exceptions=True)
+        refused = [name for name, one in zip(names, answers, strict=True) if isinstance(one, StoreUnavailableError)]
+        assert refused == ["away", "bad"]
+        for answer in (await first, *answers):
+            if not isinstance(answer, BaseException):
+                assert (await node.ended_express(answer.id)).status is Status.SUCCEEDED
+        await until(lambda: node.engine.express.kept == 0)
