@@ -230,6 +230,9 @@ HTTP_TASK_SECONDS: Final = 60
 TEST_STATE_SECONDS: Final = 300
 """How long TestState may take. [M]"""
 
+TEST_STATE_COMPUTING_SECONDS: Final = 20
+"""How long the data flow of a tested state may take, before its task and after it. [S]"""
+
 # --- Token buckets (large regions): operation -> (bucket size, refill a second) ------------------------------------------
 
 API_THROTTLES: Final[dict[str, tuple[int, int]]] = {

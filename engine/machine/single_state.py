@@ -6,11 +6,11 @@ came of that. Nothing leads on: the state's own outcome is all there is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -44,8 +44,11 @@ from stepwell.engine.machine.states.map_ import item_input, items_of, run_map, t
 from stepwell.engine.machine.states.task import task_failed, task_succeeded, tasks_timed_out
 from stepwell.engine.machine.states.wait import waited
 from stepwell.engine.machine.transition import BODIES
+from stepwell.engine.query.jsonpath import effort
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.states_errors import ErrorName, StatesError
+
+Item = TypeVar("Item")
 
 UNNAMED: Final = "StateName"
 """The name AWS gives to a state that comes without one."""
@@ -166,7 +169,7 @@ class StateTest:
     """One state, to be run once. `begin` first; where that leaves a task open, one of the others says what came of it.
 
     Any of them raises `OverBudgetError`, the test then being spoilt, for an expression that needs more than it may use in this
-    process and that `heavy` does not carry out.
+    process and that `heavy` does not carry out. `pause` is called before each item of a Map; what it raises ends the test.
     """
 
     def __init__(
@@ -178,6 +181,7 @@ class StateTest:
         now: int,
         entropy: Entropy,
         heavy: Heavy | None = None,
+        pause: Callable[[], None] | None = None,
     ) -> None:
         if isinstance(state.flow, JsonPathFlow) and state.flow.plain:
             # The long way gives the same values as the short cut, and every arrow of it can be seen.
@@ -186,6 +190,7 @@ class StateTest:
         execution = ExecutionState(info)
         execution.input = given.input
         self._given = given
+        self._pause = pause
         self._run = _TestRun(machine, execution, now, entropy, heavy, given)
         self._frame = frame = self._run.new_frame(None, 0, machine, given.input)
         frame.variables = dict(given.variables)
@@ -198,6 +203,7 @@ class StateTest:
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
+    @effort.of_state()
     def begin(self, mock: Mocked | None = None) -> None:
         """Run the state, with the mock in place of its work where there is one.
 
@@ -235,6 +241,7 @@ class StateTest:
         timer = self._timer(TimerKind.WAIT)
         return 0 if timer is None else timer.due_at - self._run.now
 
+    @effort.of_state()
     def finish_task(self, event: TaskSucceeded | TaskFailed) -> None:
         """The open task has its outcome."""
         if isinstance(event, TaskSucceeded):
@@ -242,10 +249,12 @@ class StateTest:
         else:
             task_failed(self._run, self._frame, event)
 
+    @effort.of_state()
     def finish_wait(self) -> None:
         """The wait is over."""
         guarded(self._run, self._frame, lambda: waited(self._run, self._frame))
 
+    @effort.of_state()
     def time_out(self) -> None:
         """The state took longer than it may."""
         if self._frame.task is not None:
@@ -286,7 +295,8 @@ class StateTest:
         outcome.max_concurrency, outcome.tolerated_count = limit, None if count is None else int(count)
         outcome.tolerated_percentage = tolerance(run, frame, state.tolerated_failure_percentage, 100)
         if state.item_selector is not None:
-            self._note(Arrow.AFTER_ITEM_SELECTOR, [item_input(run, frame, at).text for at in range(len(frame.items))])
+            texts = [item_input(run, frame, at).text for at in self._each(range(len(frame.items)))]
+            self._note(Arrow.AFTER_ITEM_SELECTOR, texts)
         self._judged(mock, len(frame.items))
 
     def _children(self, state: MapState, spec: MapRunSpec) -> int | None:
@@ -296,21 +306,30 @@ class StateTest:
         elif self._given.read is None:
             return None
         else:
-            items = list(islice(self._given.read(spec.reader), spec.reader.config.get("MaxItems") or None))
+            read = self._each(self._given.read(spec.reader))
+            items = list(islice(read, spec.reader.config.get("MaxItems") or None))
             if "ItemsPointer" in spec.reader.config:
                 self._note(Arrow.AFTER_ITEMS_POINTER, [item.text for item in items])
         if state.item_selector is not None:
             selecting = self._maker(msgspec.structs.replace(spec, batch=None), state)
-            texts = [child.input for item in items for child in selecting.take(item)]
+            texts = [child.input for item in self._each(items) for child in selecting.take(item)]
             items = [SourceItem(text) for text in texts]
             self._note(Arrow.AFTER_ITEM_SELECTOR, texts)
         if spec.batch is None:
             return len(items)
         batching = self._maker(spec, replace(state, item_selector=None))
-        texts = [child.input for item in items for child in batching.take(item)]
+        texts = [child.input for item in self._each(items) for child in batching.take(item)]
         texts += [child.input for child in batching.rest()]
         self._note(Arrow.AFTER_ITEM_BATCHER, texts)
         return len(texts)
+
+    def _each(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, each with what a state may do for itself: in an execution they are not all of one step either."""
+        for item in items:
+            if self._pause is not None:
+                self._pause()
+            effort.begin_state()
+            yield item
 
     def _maker(self, spec: MapRunSpec, state: MapState) -> Maker:
         return Maker(spec, state, Progress(), self._run.entropy, self._run.now, self._run.heavy)

@@ -34,9 +34,8 @@ from stepwell.engine.machine.single_state import (
 )
 from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.ports import Evaluate, HttpTrace, TaskPerformer, TaskRequest
-from stepwell.engine.query.jsonata import Outcomes, OverBudgetError
-from stepwell.engine.query.scope import Heavy
 from stepwell.engine.service import checks, refusals
+from stepwell.engine.service.computing import Computing, MakeTest
 from stepwell.engine.service.context import RequestContext
 from stepwell.engine.service.mock_shapes import FieldValidation, MockShapeError, NoModelError, check_mock
 from stepwell.engine.service.mocked_context import mocked_context
@@ -129,7 +128,7 @@ class StateTests:
         self._performer = performer
         self._clock = clock
         self._seeds = seeds
-        self._evaluate = evaluate
+        self._computing = Computing(evaluate)
 
     async def test(self, context: RequestContext, request: StateTestRequest) -> StateTestResult:
         """Run one state once. Raises `ServiceError` for what cannot be tested."""
@@ -150,10 +149,10 @@ class StateTests:
         # The model of an API may have to be read, which takes its time.
         mock = await asyncio.to_thread(_mock_of, state, request) if request.mock is not None else None
         given = _given_of(state, request)
-        make = self._maker(context, state, given, request.role_arn or DEFAULT_ROLE)
+        computed = self._computing.of(self._maker(context, state, given, request.role_arn or DEFAULT_ROLE))
         steps: list[Callable[[StateTest], None]] = [lambda test: test.begin(mock)]
         try:
-            test = await self._taken(make, steps)
+            test = await computed.after(steps)
         except TooManyFailuresError:
             raise refusals.invalid(
                 "Map iteration failure count must be less than or equal to the number of Map iterations",
@@ -168,10 +167,10 @@ class StateTests:
         elif test.waits_ms:
             steps.append(StateTest.finish_wait)
         if len(steps) > 1:
-            test = await self._taken(make, steps)
+            test = await computed.after(steps)
         return StateTestResult(test.outcome(), request.level, trace)
 
-    def _maker(self, context: RequestContext, state: State, given: Given, role: str) -> Callable[..., StateTest]:
+    def _maker(self, context: RequestContext, state: State, given: Given, role: str) -> MakeTest:
         """Makes the same test any number of times."""
         names = Entropy(self._seeds.seed())
         machine, name = str(names.uuid4()), str(names.uuid4())
@@ -187,22 +186,9 @@ class StateTests:
             started_at=now,
             region=context.region,
         )
-        return lambda heavy: StateTest(state, given, info, now=now, entropy=Entropy(seed), heavy=heavy)
-
-    async def _taken(
-        self, make: Callable[[Heavy], StateTest], steps: Sequence[Callable[[StateTest], None]]
-    ) -> StateTest:
-        """A test that has taken these steps. Where an expression needs much, it takes them again with its outcome."""
-        outcomes = Outcomes()
-        while True:
-            test = make(outcomes)
-            try:
-                for step in steps:
-                    step(test)
-            except OverBudgetError as error:
-                outcomes.add(error.evaluation, await self._evaluate(error.evaluation))
-            else:
-                return test
+        return lambda heavy, pause: StateTest(
+            state, given, info, now=now, entropy=Entropy(seed), heavy=heavy, pause=pause
+        )
 
     async def _performed(self, test: StateTest, task: ScheduleTask, trace: HttpTrace) -> Callable[[StateTest], None]:
         """Have the task done; the step by which the state is told what came of it."""

@@ -1,11 +1,15 @@
 """How much one reading of a document may do, so that no path can hold the engine for long or fill its memory.
 
 Scans inside scans, filters that join arrays and the like multiply. Each such reading begins anew with `begin` and pays with
-`spend` for every node it looks at. Readings never interleave: an evaluation runs from its begin to its end in one go.
+`spend` for every node it looks at. Readings never interleave: an evaluation runs from its begin to its end in one go. What
+runs in a thread beside others has to count `apart` from them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
 from stepwell.engine.errors import QueryError
@@ -24,14 +28,23 @@ _UNBOUNDED: Final = 1 << 62
 
 
 class _Left:
-    """What is left of the reading under way, and for the readings of the state. Threads share it; a process evaluates in one."""
+    """What is left of the reading under way, and for the readings of the state."""
 
-    granted = steps = MAX_STEPS
-    shared = _UNBOUNDED
-    total = 0
+    __slots__ = ("granted", "shared", "steps", "total")
+
+    def __init__(self) -> None:
+        self.granted = self.steps = MAX_STEPS
+        self.shared = _UNBOUNDED
+        self.total = 0
 
 
-_left: Final = _Left()
+_EVERYBODY: Final = _Left()
+_current: Final[ContextVar[_Left]] = ContextVar("effort", default=_EVERYBODY)
+
+
+def apart() -> None:
+    """The readings of this context (`contextvars`) are counted by themselves from here on."""
+    _current.set(_Left())
 
 
 def begin() -> None:
@@ -41,29 +54,41 @@ def begin() -> None:
 
 def begin_state() -> int:
     """The readings that come now are those of one state. Gives the steps that have been spent in this process so far."""
-    _settle()
-    _left.shared = MAX_SHARED_STEPS
-    return _left.total
+    left = _settle()
+    left.shared = MAX_SHARED_STEPS
+    return left.total
 
 
 def end_states() -> None:
     """The readings that come now are nobody's in particular."""
-    _settle()
-    _left.shared = _UNBOUNDED
+    _settle().shared = _UNBOUNDED
 
 
-def _settle() -> None:
-    spent = _left.granted - _left.steps
-    _left.total += spent
-    _left.shared = max(_left.shared - spent, 0)
-    _left.granted = _left.steps = min(MAX_STEPS, _left.shared)
+@contextmanager
+def of_state() -> Iterator[None]:
+    """The readings in here are those of one state."""
+    begin_state()
+    try:
+        yield
+    finally:
+        end_states()
+
+
+def _settle() -> _Left:
+    left = _current.get()
+    spent = left.granted - left.steps
+    left.total += spent
+    left.shared = max(left.shared - spent, 0)
+    left.granted = left.steps = min(MAX_STEPS, left.shared)
+    return left
 
 
 def spend(steps: int) -> None:
     """Count steps of the reading. Raises `QueryError` when it has done too many."""
-    _left.steps -= steps
-    if _left.steps < 0:
-        _left.steps = 0
+    left = _current.get()
+    left.steps -= steps
+    if left.steps < 0:
+        left.steps = 0
         raise QueryError(
             f"The path looks at more than {MAX_STEPS} nodes of this document, or those of the state look at more than "
             f"{MAX_SHARED_STEPS} together; that takes too long"
