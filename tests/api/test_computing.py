@@ -140,6 +140,6 @@ async def test_the_items_of_a_map_are_not_of_one_state_when_its_steps_are_counte
         "ItemProcessor": {"StartAt": "I", "States": {"I": {"Type": "Pass", "End": True}}},
         "End": True,
     }
-    input = {"items": [1] * 60, "rows": [[0] * 100] * 200}
+    input: Json = {"items": [1] * 60, "rows": [[0] * 100] * 200}
     test = await computed(Computing(evaluate_here), definition, input=input).after([begin])
     assert test.outcome().status is Ending.SUCCEEDED, test.outcome().cause
