@@ -27,11 +27,22 @@ Result = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def url(conformance_cases: Path) -> Iterator[str]:
+def storage() -> Iterator[str]:
+    """An S3-compatible server."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def url(conformance_cases: Path, storage: str) -> Iterator[str]:
     pytest.importorskip("boto3")
     with server_place() as place:
         command = [*COMMAND, "up", "--port", "0", "--workers", "0", "--data-dir", str(place)]
-        with RunningProcess(command, environment=clean_environment(), directory=place) as process:
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "STEPWELL_S3_ENDPOINT_URL": storage}
+        with RunningProcess(command, environment=clean_environment() | keys, directory=place) as process:
             yield process.ready_url(120)
             process.terminate()
             assert process.wait() == 0, process.output
@@ -78,3 +89,14 @@ def test_activities_are_done_as_on_aws(conformance_cases: Path, url: str, tmp_pa
             conformance_cases, url, tmp_path / "result.json", "--select", "activities", "--needs", "activity"
         )
     assert found["failures"] == []
+
+
+def test_objects_are_read_and_written_as_on_aws(
+    conformance_cases: Path, url: str, storage: str, tmp_path: Path
+) -> None:
+    """Distributed Maps over objects. The areas left out call S3 by a Task of its own."""
+    options = ("--select", "scenarios", "assign", "--needs", "s3", "--setup-endpoint", storage)
+    found = run_cases(conformance_cases, url, tmp_path / "result.json", *options)
+    assert unequal(found, "L1") == {}
+    total = found["table"]["TOTAL all"]
+    assert total["L2"] >= LEAST["L2"] * total["L2n"] > 0, unequal(found, "L2")
