@@ -188,7 +188,7 @@ def differences(path: str, ours: Shape, theirs: Any) -> list[str]:
             found += [f"{path}: max {meta.get('max')}"] * (ours.high != meta.get("max"))
             found += [f"{path}: pattern {meta.get('pattern')}"] * (ours.pattern != meta.get("pattern"))
         case Number():
-            found += [f"{path}: {kind}"] * (kind not in ("integer", "long"))
+            found += [f"{path}: {kind}"] * (kind not in (("float", "double") if ours.fraction else ("integer", "long")))
             found += [f"{path}: range"] * ((ours.low, ours.high) != (meta.get("min"), meta.get("max")))
         case Choice():
             found += [f"{path}: enum"] * (set(ours.values) != set(theirs.enum))
