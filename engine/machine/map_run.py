@@ -23,6 +23,7 @@ from stepwell.engine.jsontypes import Document, Json, write
 from stepwell.engine.limits import MAX_JOINED_BYTES, MAX_MAP_RUN_CONCURRENCY, MAX_PAYLOAD_BYTES
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.map_spec import ABSENT, MapRunSpec
+from stepwell.engine.query.jsonpath import effort
 from stepwell.engine.query.scope import Heavy, Scope, StatesScope
 from stepwell.engine.query.timestamps import format_timestamp
 from stepwell.engine.states_errors import ErrorName, StatesError
@@ -306,6 +307,7 @@ class Maker:
     def take(self, item: SourceItem) -> list[Child]:
         """The children that are complete with this item. Raises `StatesError`; and what `heavy` raises, before anything has changed:
         the same item may then be taken again, and draws the same chance."""
+        effort.begin_state()
         text = self._selected(item)
         self._index += 1
         batch = self._spec.batch
@@ -356,7 +358,7 @@ class Maker:
             about["Source"] = item.source
         context: Json = {**cast(dict[str, Json], self._context or {}), "Map": {"Item": about}}
         variables = cast(dict[str, Json], self._variables or {})
-        entropy = Entropy((self._seed + self._index) % 2**128)
+        entropy = Entropy(_drawn(self._seed, self._index))
         if self._jsonata:
             scope: Scope = StatesScope(
                 self._state_input,
@@ -370,6 +372,12 @@ class Maker:
             value = self._state_input.value
             scope = Scope(value, variables=variables, context=lambda: context, entropy=entropy)
         return self._selector.document(scope).text
+
+
+def _drawn(seed: int, index: int) -> int:
+    """The seed of one item: the next item's must not be found from it, nor be another Map Run's."""
+    digest = hashlib.blake2b(b"item %d" % index, digest_size=16, key=seed.to_bytes(16, "big")).digest()
+    return int.from_bytes(digest, "big")
 
 
 def _value(raw: msgspec.Raw) -> Json:

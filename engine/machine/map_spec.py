@@ -47,8 +47,7 @@ class MapRunSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a Distributed Map state asks for, as plain data: written once, with the step that starts the Map Run.
 
     `state` names the Map state in the parent's definition. `items` is the JSON text of the array or object to run over, where
-    no reader brings them. `input`, `context` and `variables` are what ItemSelector reads besides the item. `error` and `cause`
-    say why the run fails before it reads anything.
+    no reader brings them. `input`, `context` and `variables` are what ItemSelector reads besides the item.
     """
 
     state: str

@@ -35,6 +35,7 @@ from stepwell.engine.machine.map_run import (
 )
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.machine.snapshot import ExecutionInfo
+from stepwell.engine.query.jsonpath import effort
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.runtime.expressions import carry_out_apart
 from stepwell.engine.states_errors import ErrorName, StatesError
@@ -119,5 +120,7 @@ def _children(maker: Maker, items: Iterable[SourceItem], *, most: int | None) ->
     if most is not None and most < 0:
         raise StatesError(ErrorName.ITEM_READER_FAILED, "field MaxItems must be positive")
     for item in islice(items, most):
-        yield from maker.take(item)
+        made = maker.take(item)
+        effort.end_states()
+        yield from made
     yield from maker.rest()

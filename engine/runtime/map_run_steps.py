@@ -20,7 +20,14 @@ import msgspec
 from stepwell.engine import ids
 from stepwell.engine.asl.states import MapState, StateMachine
 from stepwell.engine.clock import Clock, Entropy, SeedSource
-from stepwell.engine.errors import ExpressionsUnavailableError, JsonTextError, StepwellError, StoreUnavailableError
+from stepwell.engine.errors import (
+    BadBatchError,
+    ExpressionsUnavailableError,
+    JsonTextError,
+    NotOwnerError,
+    StepwellError,
+    StoreUnavailableError,
+)
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Status
@@ -41,6 +48,7 @@ from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.map_ports import ItemSource, MapItem, MapRunEntry, MapRunStore, NewChild, StoredMapRun
 from stepwell.engine.ports import Evaluate
 from stepwell.engine.query.jsonata import Outcomes, OverBudgetError
+from stepwell.engine.query.jsonpath import effort
 from stepwell.engine.runtime.failpoints import reach
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.runtime.map_results import Results
@@ -53,6 +61,11 @@ PAGE_ITEMS: Final = 500
 LEAST_PAGE_ITEMS: Final = 20
 UNAVAILABLE_SECONDS: Final = 1.0
 PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Data of a step, of one kind, after which it is ended rather than made larger."""
+TURN_SECONDS: Final = 0.005
+"""How long items are made children of before others have their turn."""
+STOPPED_WRITE_SECONDS: Final = 60.0
+"""How long the results of a run that has been stopped, for which nobody waits, may take to be written."""
 _RUNNING_PAGE: Final = 10_000
 
 
@@ -94,6 +107,14 @@ class Mail:
     row: int
 
 
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """The Map state of a Map Run, and the machine its children run."""
+
+    state: MapState
+    processor: StateMachine
+
+
 @dataclass(slots=True)
 class Mailbox:
     """What has come for a Map Run and is not consumed yet; `wake` is set when there is something to do."""
@@ -110,14 +131,15 @@ class FencedError(StepwellError):
 class Steps:
     """The steps of a Map Run from one reading of the store on."""
 
-    def __init__(
-        self, tools: Tools, box: Mailbox, stored: StoredMapRun, state: MapState, processor: StateMachine
-    ) -> None:
+    def __init__(self, tools: Tools, box: Mailbox, stored: StoredMapRun, definition: Definition | str) -> None:
+        """`definition`: that of the Map state, or why there is none."""
         self._tools = tools
         self._box = box
         self._stored = stored
-        self._state = state
-        self._processor = processor
+        self._definition = definition
+        self._taken: list[Mail] = []
+        self._trouble: str | None = None
+        self._saving = asyncio.Lock()
         self._rev = stored.rev
         self._status = stored.status
         self._spec = stored.spec
@@ -130,22 +152,22 @@ class Steps:
         self._all_read = False
         self._page: asyncio.Task[tuple[list[Child], bool]] | None = None
         self._items: AsyncIterator[SourceItem] | None = None
-        self._maker = self._new_maker()
+        self._maker: Maker | None = None
         self._read = stored.progress.source
 
-    def _new_maker(self) -> Maker:
-        entropy = Entropy(self._tools.seeds.seed())
-        return Maker(self._spec, self._state, self._plan.progress, entropy, self._tools.clock.now_ms())
+    def _new_maker(self, state: MapState) -> Maker:
+        """What an item draws is made from the Map Run's key and the item's index: the same whenever the item is taken."""
+        entropy = Entropy(int.from_bytes(self._box.id, "big"))
+        return Maker(self._spec, state, self._plan.progress, entropy, self._tools.clock.now_ms())
 
     def _set_bounds(self, stored: StoredMapRun) -> None:
         self._plan.max_concurrency = stored.max_concurrency
         self._plan.tolerated_count = stored.tolerated_count
         self._plan.tolerated_percentage = stored.tolerated_percentage
 
-    async def prepare(self, refused: str | None = None) -> None:
-        """Find out which children run. `refused`: why the database would not take the last step, which fails the run."""
-        if refused is not None and not self._ended and not self._plan.failed:
-            self._plan.fail(ErrorName.RUNTIME, f"A step of the Map Run could not be written: {refused}")
+    async def prepare(self, trouble: str | None = None) -> None:
+        """Find out which children run. `trouble`: why its last step could not be taken, which fails the run."""
+        self._trouble = trouble
         after = -1
         while True:
             page = await self._tools.store.map_items(
@@ -173,12 +195,23 @@ class Steps:
 
     async def take(self) -> bool:
         """Do what there is to do, or wait for it; False when the run has ended and all mail is consumed."""
+        try:
+            return await self._step()
+        finally:
+            for mail in self._taken:  # consumed by the step, or to be read again
+                self._tools.node.consumed(mail.row)
+            self._taken = []
+
+    async def _step(self) -> bool:
         self._box.wake.clear()
         entry = self._entry()
-        rows = await self._fold(entry)
+        await self._fold(entry)
+        rows = list(self._taken)
+        self._fail_in_trouble()
         if not self._ended:
             self._take_page(entry)
             if self._plan.progress.stopping:
+                self._stop_reading()
                 self._stop_children(entry)
             else:
                 await self._start_children(entry)
@@ -202,6 +235,14 @@ class Steps:
         await self._box.wake.wait()
         return True
 
+    def _fail_in_trouble(self) -> None:
+        """Whatever keeps the run from going on, it ends and says so, rather than be tried for ever."""
+        trouble, self._trouble = self._trouble, None
+        if isinstance(self._definition, str):
+            trouble = self._definition
+        if trouble is not None and not self._ended and not self._plan.progress.stopping:
+            self._plan.fail(ErrorName.RUNTIME, trouble)
+
     def _entry(self) -> MapRunEntry:
         return MapRunEntry(
             id=self._box.id,
@@ -223,9 +264,6 @@ class Steps:
         except StoreUnavailableError:
             self._tools.identity.doubt()
             raise
-        finally:
-            for mail in rows:  # consumed, or to be read again
-                self._tools.node.consumed(mail.row)
         if starts is None:
             raise FencedError("Another node has advanced this Map Run.")
         reach("after_map_run_commit")
@@ -235,8 +273,9 @@ class Steps:
             self._stored = replace(self._stored, status=entry.status, stopped_at=entry.stopped_at)
         for child in entry.children:
             row = starts.get(child.id)
-            if row is not None:
-                self._tools.node.adopt(self._info(child, entry.now), self._processor, child, self._stored, row)
+            if row is not None and not isinstance(self._definition, str):
+                machine = self._definition.processor
+                self._tools.node.adopt(self._info(child, entry.now), machine, child, self._stored, row)
         self._tools.node.posted([*(id for id, _ in entry.posts), *(child.id for child in entry.children)])
 
     def _info(self, child: NewChild, now: int) -> ExecutionInfo:
@@ -248,37 +287,39 @@ class Steps:
 
     # -- mail ------------------------------------------------------------------------------------------------------
 
-    async def _fold(self, entry: MapRunEntry) -> list[Mail]:
+    async def _fold(self, entry: MapRunEntry) -> None:
         """Apply what has come. A redrive that comes before the run has ended waits until it has."""
-        rows: list[Mail] = []
         deferred: list[Mail] = []
         ended: list[Ended] = []
-        while self._box.mail and len(rows) < PAGE_ITEMS:
-            mail = self._box.mail.popleft()
-            event = mail.event
-            if isinstance(event, MapRunRedriven) and not self._ended:
-                deferred.append(mail)
-                continue
-            rows.append(mail)
-            match event:
-                case ChildFinished():
-                    self._child_finished(entry, event, ended)
-                case MapRunStopped():
-                    if not self._ended:
-                        self._plan.stop()
-                case MapRunUpdated():
-                    stored = await self._tools.store.load_map_run(self._box.id)
-                    if stored is not None:
-                        self._set_bounds(stored)
-                        self._plan.judge()
-                case MapRunRedriven():
-                    if self._ended and event.redrives > self._plan.progress.redrives:
-                        await self._redrive(entry, event)
-                        break
-        self._box.mail.extendleft(reversed(deferred))
+        size = 0
+        try:
+            while self._box.mail and len(self._taken) < PAGE_ITEMS and size < PAGE_BYTES:
+                mail = self._box.mail.popleft()
+                event = mail.event
+                if isinstance(event, MapRunRedriven) and not self._ended:
+                    deferred.append(mail)
+                    continue
+                self._taken.append(mail)
+                match event:
+                    case ChildFinished():
+                        size += len(event.output)
+                        self._child_finished(entry, event, ended)
+                    case MapRunStopped():
+                        if not self._ended:
+                            self._plan.stop()
+                    case MapRunUpdated():
+                        stored = await self._tools.store.load_map_run(self._box.id)
+                        if stored is not None:
+                            self._set_bounds(stored)
+                            self._plan.judge()
+                    case MapRunRedriven():
+                        if self._ended and event.redrives > self._plan.progress.redrives:
+                            await self._redrive(entry, event)
+                            break
+        finally:
+            self._box.mail.extendleft(reversed(deferred))
         if ended:
             self._plan.ended(ended)
-        return rows
 
     def _child_finished(self, entry: MapRunEntry, event: ChildFinished, ended: list[Ended]) -> None:
         size = self._running.pop(event.item, None)
@@ -304,7 +345,7 @@ class Steps:
         self._pending.clear()
         self._pending_after, self._all_read = -1, False
         self._items = None
-        self._maker, self._read = self._new_maker(), self._plan.progress.source
+        self._maker, self._read = None, self._plan.progress.source
         # What is to run again becomes pending by this step; it is started by the next one.
         self._box.wake.set()
 
@@ -315,6 +356,11 @@ class Steps:
         if self._page is None and self._plan.wants_items and not self._pending and self._stored_pending == 0:
             self._page = asyncio.create_task(self._next_page(), name="map run page")
             self._page.add_done_callback(lambda _: self._box.wake.set())
+
+    def _stop_reading(self) -> None:
+        """Nobody wants the page any more that is being read, and storage may not answer for long."""
+        if self._page is not None:
+            self._page.cancel()
 
     @property
     def _stored_pending(self) -> int:
@@ -333,37 +379,58 @@ class Steps:
                 self._items = _inline(self._spec, int(cursor or 0))
             else:
                 self._items = self._tools.source.read(reader, cursor)
+        assert not isinstance(self._definition, str)
+        if self._maker is None:
+            self._maker = self._new_maker(self._definition.state)
         children: list[Child] = []
         enough = min(max(2 * self._plan.limit, LEAST_PAGE_ITEMS), PAGE_ITEMS)
         taken = size = 0
+        clock = self._tools.clock
+        turn = clock.monotonic()
         while taken < enough and size < PAGE_BYTES:
-            item = None if most and self._read >= most else await anext(self._items, None)
+            item = None if most and self._read >= most else await self._next_item(self._items)
             if item is None:
                 return children + self._maker.rest(), True
             self._read += 1
             taken += 1
-            size += len(item.text)
-            children += await self._made(item)
-            if taken % 50 == 0:
+            made = await self._made(self._maker, item)
+            size += sum(len(child.input) for child in made)
+            children += made
+            if clock.monotonic() - turn > TURN_SECONDS:
                 await asyncio.sleep(0)
+                turn = clock.monotonic()
         return children, False
 
-    async def _made(self, item: SourceItem) -> list[Child]:
+    async def _next_item(self, items: AsyncIterator[SourceItem]) -> SourceItem | None:
+        try:
+            return await anext(items, None)
+        except (StatesError, JsonTextError):
+            raise
+        except Exception as error:
+            log.exception("the items of a Map Run cannot be read", extra={"map_run": self._box.id.hex()})
+            cause = f"The items cannot be read: {type(error).__name__}."
+            raise StatesError(ErrorName.ITEM_READER_FAILED, cause) from error
+
+    async def _made(self, maker: Maker, item: SourceItem) -> list[Child]:
         """The children that are complete with an item; an expression that needs too much here is evaluated elsewhere."""
         outcomes: Outcomes | None = None
         while True:
             try:
-                children = self._maker.take(item)
+                children = maker.take(item)
             except OverBudgetError as error:
                 if outcomes is None:
-                    self._maker.heavy = outcomes = Outcomes()  # those of one item, so that they do not add up
+                    maker.heavy = outcomes = Outcomes()  # those of one item, so that they do not add up
                 try:
                     outcomes.add(error.evaluation, await self._tools.evaluate(error.evaluation))
-                except ExpressionsUnavailableError:
+                except ExpressionsUnavailableError as unavailable:
+                    reason = {"map_run": self._box.id.hex(), "reason": str(unavailable)}
+                    log.warning("an expression waits to be evaluated", extra=reason)
                     await asyncio.sleep(UNAVAILABLE_SECONDS)
                 continue
+            finally:
+                effort.end_states()
             if outcomes is not None:
-                self._maker.heavy = None
+                maker.heavy = None
             return children
 
     def _take_page(self, entry: MapRunEntry) -> None:
@@ -371,17 +438,19 @@ class Steps:
         if self._page is None or not self._page.done():
             return
         page, self._page = self._page, None
+        if page.cancelled():
+            return
         try:
             children, exhausted = page.result()
         except StatesError as error:
-            self._plan.fail(error.error, error.cause)
+            self._read_failed(error.error, error.cause)
             return
         except (JsonTextError, RecursionError) as error:
-            self._plan.fail(ErrorName.RUNTIME, str(error))
+            self._read_failed(ErrorName.RUNTIME, str(error))
             return
         except Exception as error:  # whatever it is, this run must end rather than try it for ever
-            log.exception("the items of a Map Run cannot be read", extra={"map_run": self._box.id.hex()})
-            self._plan.fail(ErrorName.ITEM_READER_FAILED, f"The items cannot be read: {type(error).__name__}.")
+            log.exception("children cannot be made of items", extra={"map_run": self._box.id.hex()})
+            self._read_failed(ErrorName.RUNTIME, f"Children cannot be made of the items: {type(error).__name__}.")
             return
         if self._plan.progress.stopping:
             return  # it is read again after a redrive, from where the run stands
@@ -402,6 +471,10 @@ class Steps:
         if not children and exhausted:
             self._box.wake.set()
 
+    def _read_failed(self, error: str, cause: str | None) -> None:
+        if not self._plan.progress.stopping:
+            self._plan.fail(error, cause)
+
     async def _start_children(self, entry: MapRunEntry) -> None:
         """Start children that wait, while there is room."""
         if self._plan.room and not self._pending and self._stored_pending > 0 and not entry.again:
@@ -412,8 +485,10 @@ class Steps:
             if page:
                 self._pending_after = page[-1].number
         sizes: list[int] = []
-        while self._pending and self._plan.room > len(sizes) and len(sizes) < PAGE_ITEMS and not entry.items_new:
+        left = PAGE_BYTES if not entry.items_new else 0
+        while self._pending and self._plan.room > len(sizes) and len(sizes) < PAGE_ITEMS and left > 0:
             item = self._pending.popleft()
+            left -= len(item.input)
             entry.items_started.append(item.number)
             sizes.append(item.size)
             if item.redrives:
@@ -448,19 +523,20 @@ class Steps:
         """Put the results together and tell the parent."""
         progress, plan = self._plan.progress, self._plan
         output = b"null"
-        results = Results(self._tools.store, self._tools.source, self._box.id, self._spec)
         try:
-            if not plan.joins:
-                output = await results.write(progress, self._save_progress)
-                reach("before_result_commit")
-                entry.rev = self._rev
-            elif not plan.failed and not progress.stopped:
-                output = await results.join()
+            output = await self._results(entry)
+            progress.results_written = progress.executions.ended
+            progress.items_written = progress.items.ended
         except StatesError as error:
-            if not plan.failed:
+            if not plan.failed and not progress.stopped:
                 plan.fail(error.error, error.cause)
-        progress.results_written = progress.executions.ended
-        progress.items_written = progress.items.ended
+        except (StoreUnavailableError, FencedError, NotOwnerError, BadBatchError):
+            raise
+        except Exception as error:  # whatever it is, this run must end rather than try it for ever
+            log.exception("the results of a Map Run cannot be put together", extra={"map_run": self._box.id.hex()})
+            if not plan.failed:
+                name = ErrorName.RUNTIME if plan.joins else ErrorName.RESULT_WRITER_FAILED
+                plan.fail(name, f"The results cannot be put together: {type(error).__name__}.")
         entry.stopped_at = entry.now
         if progress.stopped:
             entry.status = Status.ABORTED
@@ -474,8 +550,47 @@ class Steps:
         )
         entry.posts.append((self._stored.parent, finished))
 
+    async def _results(self, entry: MapRunEntry) -> bytes:
+        """The state's result, of which nothing is left to be written."""
+        results = Results(self._tools.store, self._tools.source, self._box.id, self._spec)
+        if not self._plan.joins:
+            try:
+                output = await self._written(results)
+                reach("before_result_commit")
+                return output
+            finally:
+                entry.rev = self._rev
+        if self._plan.failed or self._plan.progress.stopped:
+            return b"null"
+        return await results.join()
+
+    async def _written(self, results: Results) -> bytes:
+        """Write the results out; given up when the run is stopped meanwhile, since storage may not answer for long."""
+        writing = asyncio.create_task(results.write(self._plan.progress, self._save_progress), name="map run results")
+        writing.add_done_callback(lambda _: self._box.wake.set())
+        try:
+            async with asyncio.timeout(STOPPED_WRITE_SECONDS if self._plan.progress.stopped else None):
+                while not writing.done() and (self._plan.progress.stopped or not self._stop_waits):
+                    self._box.wake.clear()
+                    await self._box.wake.wait()
+        except TimeoutError:
+            log.warning("the results of a stopped Map Run are left", extra={"map_run": self._box.id.hex()})
+        finally:
+            async with self._saving:  # a commit is never given up: its fate would be unknown
+                writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+        if writing.cancelled():
+            self._plan.stop()
+            raise StatesError(ErrorName.RESULT_WRITER_FAILED, "The Map Run was stopped while its results were written.")
+        return writing.result()
+
+    @property
+    def _stop_waits(self) -> bool:
+        return any(isinstance(mail.event, MapRunStopped) for mail in self._box.mail)
+
     async def _save_progress(self) -> None:
-        await self._commit(self._entry(), [])
+        async with self._saving:
+            await self._commit(self._entry(), [])
 
 
 async def _inline(spec: MapRunSpec, start: int) -> AsyncIterator[SourceItem]:

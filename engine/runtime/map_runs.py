@@ -12,15 +12,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from stepwell.engine.clock import Clock, SeedSource
-from stepwell.engine.errors import BadBatchError, NotOwnerError, StoreUnavailableError
+from stepwell.engine.errors import BadBatchError, NotOwnerError, StepwellError, StoreUnavailableError
 from stepwell.engine.ids import ExecutionId, shard_of
 from stepwell.engine.machine.map_events import MapRunEvent
 from stepwell.engine.machine.map_run import SourceItem, map_state
 from stepwell.engine.machine.map_spec import ReaderSpec
-from stepwell.engine.map_ports import ItemSource, MapRunStore
+from stepwell.engine.map_ports import ItemSource, MapRunStore, StoredMapRun
 from stepwell.engine.ports import Evaluate
 from stepwell.engine.runtime.identity import Identity
-from stepwell.engine.runtime.map_run_steps import FencedError, Mail, Mailbox, Node, Steps, Tools
+from stepwell.engine.runtime.map_run_steps import Definition, FencedError, Mail, Mailbox, Node, Steps, Tools
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Driver:
     def __init__(self, runs: MapRuns, id: ExecutionId) -> None:
         self._runs = runs
         self._tools = runs.tools
-        self._refused: str | None = None
+        self._trouble: str | None = None
         self.box = Mailbox(id, deque(), asyncio.Event())
         self.task = asyncio.create_task(self._life(), name=f"map run {id.hex()}")
 
@@ -115,22 +115,29 @@ class Driver:
             self._tools.node.consumed(self.box.mail.popleft().row)
 
     async def _life(self) -> None:
+        try:
+            await self._go_on()
+        finally:
+            self._forget_mail()  # what a step that was cancelled has put back
+
+    async def _go_on(self) -> None:
         pause = 0.05
         while True:
             try:
                 if await self._drive() and self._runs.released(self):
                     return
-                pause = 0.05
+                pause, self._trouble = 0.05, None
                 continue
             except BadBatchError as error:
                 log.error(
                     "a step of a Map Run cannot be written", extra={"map_run": self.box.id.hex(), "reason": str(error)}
                 )
-                self._refused = str(error)
+                self._trouble = f"A step of the Map Run could not be written: {error}"
             except (StoreUnavailableError, FencedError, NotOwnerError) as error:
                 log.warning("a Map Run is read back", extra={"map_run": self.box.id.hex(), "reason": str(error)})
-            except Exception:  # one Map Run's trouble must not stop the others
+            except Exception as error:  # one Map Run's trouble must not stop the others
                 log.exception("a Map Run cannot go on", extra={"map_run": self.box.id.hex()})
+                self._trouble = f"A step of the Map Run could not be taken: {type(error).__name__}."
             self._forget_mail()
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE)
@@ -144,13 +151,25 @@ class Driver:
             log.warning("there is no such Map Run", extra={"map_run": self.box.id.hex()})
             self._forget_mail()
             return True
-        machine = await tools.node.machine(stored.machine_key, stored.revision)
-        processor = await tools.node.machine(stored.machine_key, stored.revision, stored.state)
-        steps = Steps(tools, self.box, stored, map_state(machine, stored.state), processor)
+        steps = Steps(tools, self.box, stored, await self._definition(stored))
         try:
-            await steps.prepare(self._refused)
+            await steps.prepare(self._trouble)
             while await steps.take():
                 pass
         finally:
             await steps.close()
         return True
+
+    async def _definition(self, stored: StoredMapRun) -> Definition | str:
+        """What it runs; or why that is not known, which fails the run."""
+        node = self._tools.node
+        try:
+            machine = await node.machine(stored.machine_key, stored.revision)
+            processor = await node.machine(stored.machine_key, stored.revision, stored.state)
+            return Definition(map_state(machine, stored.state), processor)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:  # whatever it is: trying again would not make it readable
+            log.exception("the definition of a Map Run cannot be read", extra={"map_run": self.box.id.hex()})
+            reason = str(error) if isinstance(error, StepwellError | ValueError) else f"{type(error).__name__}."
+            return f"The definition of the Map state '{stored.state}' cannot be read: {reason}"

@@ -1,0 +1,234 @@
+"""Map Runs over a real database when something goes wrong on the way: nothing is lost, nothing is tried for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from stepwell.engine.errors import StepwellError, StoreUnavailableError
+from stepwell.engine.ids import ExecutionId, shard_of
+from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.map_run import Child, ItemStatus, Maker, SourceItem
+from stepwell.engine.machine.map_spec import ReaderSpec
+from stepwell.engine.map_ports import MapRunEntry
+from stepwell.engine.runtime.map_runs import MapRuns
+from stepwell.engine.store.map_runs import PostgresMapRunStore
+from tests.runtime.test_map_run_storage import WRITE, reading
+from tests.runtime.test_map_runs import TASK, breaks, comes_true, distributed, map_run, nothing_left, started
+from tests.support.nodes import CommandedTargets, Node, open_node
+from tests.support.waiting import until
+
+
+def map_runs(node: Node) -> MapRuns:
+    assert node.engine.map_runs is not None
+    return node.engine.map_runs
+
+
+async def aborted(node: Node, id: ExecutionId) -> None:
+    async def ended() -> bool:
+        return (await map_run(node, id)).status is Status.ABORTED
+
+    await comes_true(ended)
+
+
+async def test_what_came_while_the_lease_had_run_out_is_read_again(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = CommandedTargets()
+    async with open_node(database, targets) as node:
+        id = await started(node, distributed(TASK), [0])
+        await until(lambda: bool(targets.calls))
+        refusals: list[None] = []
+
+        def may_act() -> bool:
+            if not refusals:
+                refusals.append(None)
+                return False
+            return True
+
+        monkeypatch.setattr(node.engine, "may_act", may_act)
+        targets.answer("Work", "done")
+        view = await node.ended(id)
+        assert refusals, "the step that was to fold the child's end was not allowed"
+        assert view.output is not None and view.output.value == ["done"]
+        await nothing_left(node)
+
+
+@pytest.mark.parametrize("how", ("outage", "shard lost", "bug"))
+async def test_what_a_step_had_in_hand_is_read_again(database: str, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """The step that folds a redrive comes to its end before it is committed."""
+    targets = breaks(0)
+    async with open_node(database, targets) as node:
+        id = await started(node, distributed(TASK), [0])
+        assert (await node.ended(id)).status is Status.FAILED
+        run = await map_run(node, id)
+        reached = asyncio.Event()
+        unsuccessful = PostgresMapRunStore.unsuccessful
+
+        async def trouble(self: PostgresMapRunStore, id: ExecutionId) -> dict[ItemStatus, tuple[int, int]]:
+            if reached.is_set():
+                return await unsuccessful(self, id)
+            reached.set()
+            if how == "outage":
+                raise StoreUnavailableError("Postgres is away.")
+            if how == "bug":
+                raise KeyError("bug")
+            return await asyncio.Future()
+
+        monkeypatch.setattr(PostgresMapRunStore, "unsuccessful", trouble)
+        targets.broken.clear()  # type: ignore[attr-defined]
+        await node.requests.redrive(id)
+        await reached.wait()
+        if how == "shard lost":
+            map_runs(node).drop_shards({shard_of(run.id)})
+            await map_runs(node).take([shard_of(run.id)])
+        view = await node.ended(id)
+        assert view.output is not None and view.output.value == [0]
+        await nothing_left(node)
+
+
+async def test_a_run_whose_definition_is_gone_fails(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_node(database) as node:
+        machine = node.engine.machine
+
+        async def gone(key: int, revision: int, processor: str | None = None) -> Any:
+            if processor is not None:
+                raise StepwellError("It is not in the store.")
+            return await machine(key, revision)
+
+        monkeypatch.setattr(node.engine, "machine", gone)
+        view = await node.ended(await started(node, distributed(), [1]))
+        assert view.error == "States.Runtime"
+        assert view.cause == "The definition of the Map state 'M' cannot be read: It is not in the store."
+
+
+async def test_a_run_whose_step_cannot_be_taken_fails(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = PostgresMapRunStore.commit_map_run
+
+    async def broken(self: PostgresMapRunStore, node: UUID, entry: MapRunEntry) -> dict[ExecutionId, int] | None:
+        if entry.items_new:
+            raise TypeError("secret")
+        return await commit(self, node, entry)
+
+    monkeypatch.setattr(PostgresMapRunStore, "commit_map_run", broken)
+    async with open_node(database) as node:
+        view = await node.ended(await started(node, distributed(), [1]))
+        assert view.error == "States.Runtime"
+        assert view.cause == "A step of the Map Run could not be taken: TypeError."
+
+
+async def test_a_run_of_whose_items_no_children_can_be_made_fails(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Maker, item: SourceItem) -> list[Child]:
+        raise TypeError("secret")
+
+    monkeypatch.setattr(Maker, "take", broken)
+    async with open_node(database) as node:
+        view = await node.ended(await started(node, distributed(), [1]))
+        assert (view.error, view.cause) == ("States.Runtime", "Children cannot be made of the items: TypeError.")
+
+
+class Storage:
+    """Object storage that breaks or never answers."""
+
+    def __init__(self, breaks: str | None = None, stalls: str | None = None) -> None:
+        self.breaks = breaks
+        self.stalls = stalls
+        self.asked = asyncio.Event()
+
+    async def _do(self, what: str) -> None:
+        if self.breaks == what:
+            raise TypeError("secret")
+        if self.stalls == what:
+            self.asked.set()
+            await asyncio.Future()
+
+    async def read(self, reader: ReaderSpec, cursor: str | None) -> AsyncIterator[SourceItem]:
+        yield SourceItem(b"1", "1")
+        await self._do("read")
+
+    async def write(self, bucket: str, key: str, data: bytes) -> None:
+        await self._do("write")
+
+    async def close(self) -> None: ...
+
+
+async def test_a_writer_that_breaks_fails_the_run(database: str) -> None:
+    async with open_node(database, items=Storage(breaks="write")) as node:
+        view = await node.ended(await started(node, distributed(ResultWriter=WRITE), [0]))
+        assert view.error == "States.ResultWriterFailed"
+        assert view.cause == "The results cannot be put together: TypeError."
+        assert (await map_run(node, view.id)).progress.results_written == 0
+
+
+@pytest.mark.parametrize("what", ("read", "write"))
+async def test_a_run_is_stopped_though_storage_does_not_answer(database: str, what: str) -> None:
+    storage = Storage(stalls=what)
+    definition = distributed(**reading(InputType="JSON"), ResultWriter=WRITE)
+    async with open_node(database, items=storage) as node:
+        id = await started(node, definition, {"key": "k"})
+        await storage.asked.wait()
+        await node.requests.stop(id, None, None)
+        storage.stalls = None
+        await aborted(node, id)
+        await nothing_left(node)
+
+
+async def test_a_run_is_redriven_after_its_reading_was_given_up(database: str) -> None:
+    storage = Storage(stalls="read")
+    async with open_node(database, items=storage) as node:
+        id = await started(node, distributed(**reading(InputType="JSON")), {"key": "k"})
+        await storage.asked.wait()
+        await node.requests.stop(id, None, None)
+        await aborted(node, id)
+        storage.stalls = None
+        await node.requests.redrive(id)
+        view = await node.ended(id)
+        assert view.output is not None and view.output.value == [1]
+
+
+class Hurrying:
+    """A clock on which every look takes longer than a turn may."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now_ms(self) -> int:
+        return 1
+
+    def monotonic(self) -> float:
+        self.seconds += 1
+        return self.seconds
+
+
+async def test_others_have_their_turn_while_children_are_made(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = 0
+    seen: list[int] = []
+    take = Maker.take
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def taking(self: Maker, item: SourceItem) -> list[Child]:
+        seen.append(turns)
+        return take(self, item)
+
+    monkeypatch.setattr(Maker, "take", taking)
+    async with open_node(database) as node:
+        runs = map_runs(node)
+        runs.tools = replace(runs.tools, clock=Hurrying())
+        counting = asyncio.create_task(others())
+        try:
+            await node.ended(await started(node, distributed(), list(range(5))))
+        finally:
+            counting.cancel()
+        assert len(set(seen)) == len(seen) == 5
