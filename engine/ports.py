@@ -340,8 +340,11 @@ class ExpressStore(ExpressReader, Protocol):
     async def end(self, ends: Sequence[ExpressView], *, keep: bool = True) -> set[ExecutionId]:
         """Write how executions ended, or without `keep` delete them. Returns those whose newest run this was."""
 
-    async def discard(self, ids: Sequence[ExecutionId]) -> None:
-        """Delete executions that run for the first time and have not ended."""
+    async def discard(self, nodes: Sequence[UUID], ids: Sequence[ExecutionId]) -> None:
+        """Delete executions that one of these nodes runs for the first time, and that have not ended."""
+
+    async def release(self, nodes: Sequence[UUID], ids: Sequence[ExecutionId]) -> None:
+        """Leave those that one of these nodes runs for the first time, and that have not ended, to whoever takes them."""
 
     async def take(self, node: UUID, limit: int, forgotten_before: int) -> Sequence[ExpressStart]:
         """Take executions that no live node runs, and those taken before that moment; each counts one run more."""

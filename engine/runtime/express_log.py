@@ -11,8 +11,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
-from typing import Final, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Final
+from uuid import UUID
 
 from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Clock
@@ -39,8 +40,17 @@ FORGOTTEN_MS: Final = (MAX_EXPRESS_SECONDS + 100) * 1000
 """No run lasts so long: whoever took the execution has forgotten it."""
 LONGEST_PAUSE: Final = 5.0
 
-_Begin: TypeAlias = "tuple[ExpressStart, StateMachine, asyncio.Future[bool]]"
 Machines = Callable[[int, int], Awaitable[StateMachine]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begin:
+    """A start to be written. `handed_over`: by a node that may write it down as well, and answer for it."""
+
+    start: ExpressStart
+    machine: StateMachine
+    handed_over: bool
+    written: asyncio.Future[bool]
 
 
 class ExpressLog:
@@ -68,7 +78,10 @@ class ExpressLog:
         self._metrics = metrics
         self._begins: list[_Begin] = []
         self._ends: dict[ExecutionId, ExpressView] = {}
-        self._discards: set[ExecutionId] = set()
+        self._discards: dict[ExecutionId, UUID] = {}
+        """What nobody was told of: its row is deleted, if there is one. By the name it bears."""
+        self._releases: dict[ExecutionId, UUID] = {}
+        """What somebody may have been told of, and does not run here: any node may take it. By the name it bears."""
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -103,14 +116,15 @@ class ExpressLog:
 
     # -- starts and ends -------------------------------------------------------------------------------------------
 
-    async def begin(self, start: ExpressStart, machine: StateMachine) -> bool:
+    async def begin(self, start: ExpressStart, machine: StateMachine, *, handed_over: bool = False) -> bool:
         """Write a start down, and run it, whether or not anybody waits here; False if it is there already. Raises
-        `StoreUnavailableError` where nobody knows."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        `StoreUnavailableError` where nobody knows. One that was `handed_over` by another node is never deleted: that node writes
+        it down itself when it hears nothing, and answers that it was started."""
+        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._express.kept += len(start.input.text)
-        self._begins.append((start, machine, future))
+        self._begins.append(_Begin(start, machine, handed_over, written))
         self._stir()
-        return await asyncio.shield(future)
+        return await asyncio.shield(written)
 
     def _run(self, start: ExpressStart, machine: StateMachine) -> None:
         run = self._express.run(start, machine)
@@ -134,7 +148,7 @@ class ExpressLog:
     async def _write(self) -> None:
         pause = 0.1
         while True:
-            if not (self._begins or self._ends or self._discards):
+            if not (self._begins or self._ends or self._discards or self._releases):
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
@@ -153,17 +167,34 @@ class ExpressLog:
         ends = list(self._ends.values())[:MAX_BATCH]
         if ends:
             await self._write_ends(ends)
-        if self._discards:
-            discards = list(self._discards)[:MAX_BATCH]
-            await self._store.discard(discards)
-            self._discards.difference_update(discards)
+        if self._discards or self._releases:
+            await self._write_back()
+
+    async def _write_back(self) -> None:
+        """Take back the starts that nobody knows of, and give the others of those that were not written to whoever takes them."""
+        discards = dict(list(self._discards.items())[:MAX_BATCH])
+        if discards:
+            await self._store.discard(self._names(discards), list(discards))
+            for id in discards:
+                del self._discards[id]
+        releases = dict(list(self._releases.items())[:MAX_BATCH])
+        foreign = [id for id in releases if self._express.known(id) is None and id not in self._ends]
+        if foreign:  # the rest was taken by this very node meanwhile
+            await self._store.release(self._names(releases), foreign)
+        for id in releases:
+            del self._releases[id]
+
+    def _names(self, written: dict[ExecutionId, UUID]) -> list[UUID]:
+        """The names that these rows may bear: a node that takes another name takes its rows along."""
+        return list({*written.values(), self._identity.node})
 
     async def _write_begins(self, begins: list[_Begin]) -> None:
         reach("before_express_begin")
+        node = self._identity.node
         try:
             await self._identity.settled()
             node = self._identity.node
-            written = await self._store.begin(node, [start for start, _, _ in begins])
+            written = await self._store.begin(node, [begin.start for begin in begins])
             if self._identity.node != node:  # the rows may bear a name that nobody lives under
                 raise StoreUnavailableError("The execution could not be started just now; ask again.")
         except StepwellError as error:
@@ -172,21 +203,22 @@ class ExpressLog:
                     with suppress(StoreUnavailableError):  # whoever started it was told, and the others have their turn
                         await self._write_begins([one])
                 return
-            for start, _, future in begins:
-                self._express.kept -= len(start.input.text)
-                future.set_exception(StoreUnavailableError(str(error)))
-                future.exception()  # it may be that nobody waits any more
-                self._discards.add(start.id)
+            for begin in begins:
+                self._express.kept -= len(begin.start.input.text)
+                begin.written.set_exception(StoreUnavailableError(str(error)))
+                begin.written.exception()  # it may be that nobody waits any more
+                (self._releases if begin.handed_over else self._discards)[begin.start.id] = node
             if isinstance(error, StoreUnavailableError):
                 raise
             return
         reach("after_express_begin")
-        for start, machine, future in begins:
+        for begin in begins:
+            start = begin.start
             self._express.kept -= len(start.input.text)
             if start.id in written:
-                self._run(start, machine)
-            if not future.done():
-                future.set_result(start.id in written)
+                self._run(start, begin.machine)
+            if not begin.written.done():
+                begin.written.set_result(start.id in written)
 
     async def _write_ends(self, ends: list[ExpressView]) -> None:
         reach("before_express_end")

@@ -60,14 +60,14 @@ class ExpressRequests:
             started_at=started_at,
         )
 
-    async def _start_here(self, ask: AskExpress, input: Document) -> int:
+    async def _start_here(self, ask: AskExpress, input: Document, *, handed_over: bool = False) -> int:
         """When it was started, once that is durable."""
         self._admit(input)
         if not self._engine.leases.valid:
             raise StoreUnavailableError("This node has no lease on the database at the moment; ask again.")
         machine = await self._engine.machine(ask.machine_key, ask.revision)
         start = _start_of(ask, input, self._clock.now_ms(), attempt=1)
-        if await self._engine.express_log.begin(start, machine):
+        if await self._engine.express_log.begin(start, machine, handed_over=handed_over):
             self._engine.metrics.count(EXPRESS_STARTED, "async")
         return start.started_at
 
@@ -114,7 +114,7 @@ class ExpressRequests:
         except StoreUnavailableError as error:
             return Answer(number, FULL, reason=str(error))
         if not ask.wait:
-            started_at = await self._start_here(ask, Document.trusted(ask.input))
+            started_at = await self._start_here(ask, Document.trusted(ask.input), handed_over=True)
             return Answer(number, Status.RUNNING, started_at, None, ask.name, ask.arn)
         view = await self._run_here(ask, Document.trusted(ask.input))
         output = None if view.output is None else view.output.text

@@ -125,12 +125,13 @@ class PostgresExpress:
         ]
         return _ids(await self._fetch("express_end", ids, attempts, *columns))
 
-    async def discard(self, ids: Sequence[ExecutionId]) -> None:
+    async def discard(self, nodes: Sequence[UUID], ids: Sequence[ExecutionId]) -> None:
         with store_errors():
-            await self._pool.execute(
-                "DELETE FROM express_execution WHERE id = ANY ($1::uuid[]) AND attempt <= 1 AND status = 1",
-                [as_uuid(id) for id in ids],
-            )
+            await self._pool.execute(QUERIES["express_discard"], list(nodes), [as_uuid(id) for id in ids])
+
+    async def release(self, nodes: Sequence[UUID], ids: Sequence[ExecutionId]) -> None:
+        with store_errors():
+            await self._pool.execute(QUERIES["express_release"], list(nodes), [as_uuid(id) for id in ids])
 
     async def take(self, node: UUID, limit: int, forgotten_before: int) -> Sequence[ExpressStart]:
         rows = await self._fetch("express_take", node, limit, forgotten_before, self._clock.now_ms())

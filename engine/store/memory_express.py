@@ -41,11 +41,17 @@ class MemoryExpress:
                 del self.database.express[id]
         return done
 
-    async def discard(self, ids: Sequence[ExecutionId]) -> None:
-        for id in ids:
-            row = self.database.express.get(id)
-            if row is not None and row.ended is None and row.start.attempt <= 1:
-                del self.database.express[id]
+    async def discard(self, nodes: Sequence[UUID], ids: Sequence[ExecutionId]) -> None:
+        for row in self._first_runs(nodes, ids):
+            del self.database.express[row.start.id]
+
+    async def release(self, nodes: Sequence[UUID], ids: Sequence[ExecutionId]) -> None:
+        for row in self._first_runs(nodes, ids):
+            row.owner = None
+
+    def _first_runs(self, nodes: Sequence[UUID], ids: Sequence[ExecutionId]) -> list[ExpressRow]:
+        rows = [self.database.express[id] for id in ids if id in self.database.express]
+        return [row for row in rows if row.owner in nodes and row.ended is None and row.start.attempt <= 1]
 
     async def take(self, node: UUID, limit: int, forgotten_before: int) -> Sequence[ExpressStart]:
         now = self.clock.now_ms()

@@ -11,6 +11,7 @@ from stepwell.engine.errors import StoreError, StoreUnavailableError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.ports import TaskAnswer
+from stepwell.engine.runtime import express_requests
 from stepwell.engine.runtime.express_log import FORGOTTEN_MS, MAX_RUNS
 from stepwell.engine.store.express import PostgresExpress
 from tests.runtime.test_express_sync import Broker, claim, outcome
@@ -201,6 +202,34 @@ async def test_where_no_node_can_be_reached_the_start_is_written_down_for_one(da
         async with open_node(database, targets):
             view = await front.ended_express(started.id)
             assert (view.status, view.attempt) == (Status.SUCCEEDED, 1)
+
+
+@pytest.mark.parametrize("in_store", (False, True))
+async def test_a_start_that_was_answered_stays_though_the_node_that_was_asked_could_not_write_it(
+    database: str, monkeypatch: pytest.MonkeyPatch, in_store: bool
+) -> None:
+    """The node that was asked hears nothing of the database for so long that the one that asked writes the start down itself.
+    `in_store`: what the first wrote was there all the same."""
+    begin, answered = PostgresExpress.begin, asyncio.Event()
+
+    async def unheard(self: PostgresExpress, name: Any, starts: Any) -> Any:
+        if name is None:
+            return await begin(self, name, starts)
+        if in_store:
+            await begin(self, name, starts)
+        await answered.wait()
+        raise StoreUnavailableError("The database is away.")
+
+    monkeypatch.setattr(PostgresExpress, "begin", unheard)
+    monkeypatch.setattr(express_requests, "ASK_SECONDS", 0.2)
+    targets = CommandedTargets({"A": lambda payload: payload})
+    async with open_node(database, targets, listen=True) as engine, open_node(database, owns_shards=False) as front:
+        log = engine.engine.express_log
+        started = await front.start_express(await front.machine(tasks("A"), type="EXPRESS"), {"x": 1})
+        answered.set()
+        await until(lambda: not (log._begins or log._discards or log._releases) and log._idle.is_set())
+        view = await front.ended_express(started.id)
+        assert (view.status, targets.count("A")) == (Status.SUCCEEDED, 1)
 
 
 async def test_a_full_node_takes_no_more_and_says_so(database: str) -> None:

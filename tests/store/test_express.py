@@ -157,10 +157,26 @@ async def test_it_goes_with_its_node_to_another_name(kept: Kept) -> None:
 
 async def test_a_start_that_was_not_answered_is_taken_back(kept: Kept) -> None:
     first, again, ended = await kept.begun("a"), await kept.begun("b", attempt=2), await kept.begun("c")
+    handed = kept.start("d", attempt=0)
+    await kept.store.begin(None, [handed])
     await kept.store.end([end_of(ended)])
-    await kept.store.discard([first.id, again.id, ended.id])
+    starts = [first, again, ended, handed]
+    await kept.store.discard([OTHER], [start.id for start in starts])
+    assert await kept.store.describe(first.id) is not None, "another node runs it"
+    await kept.store.discard([OTHER, NODE], [start.id for start in starts])
     assert await kept.store.describe(first.id) is None
-    assert await kept.store.describe(again.id) is not None and await kept.store.describe(ended.id) is not None
+    assert {(await kept.view(start)).id for start in starts[1:]} == {again.id, ended.id, handed.id}
+
+
+async def test_a_start_that_another_node_answers_for_is_left_to_whoever_takes_it(kept: Kept) -> None:
+    first, again, ended = await kept.begun("a"), await kept.begun("b", attempt=2), await kept.begun("c")
+    await kept.store.end([end_of(ended)])
+    ids = [first.id, again.id, ended.id]
+    await kept.store.release([OTHER], ids)
+    assert list(await kept.store.take(OTHER, 10, 0)) == []
+    await kept.store.release([OTHER, NODE], ids)
+    assert [(one.id, one.attempt) for one in await kept.store.take(OTHER, 10, 0)] == [(first.id, 2)]
+    assert (await kept.view(ended)).status is Status.SUCCEEDED
 
 
 async def test_what_has_ended_is_deleted_in_time(kept: Kept) -> None:
