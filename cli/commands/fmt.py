@@ -13,6 +13,7 @@ from stepwell.cli.definition_files import STDIN, UnreadableError, files_of, is_y
 from stepwell.cli.failures import ExitCode
 from stepwell.cli.options import json_option, pass_output
 from stepwell.cli.output import Output
+from stepwell.cli.replacing import replace_file
 
 
 @click.command()
@@ -40,7 +41,15 @@ def fmt(output: Output, files: tuple[str, ...], check: bool, diff: bool) -> None
             if diff:
                 _show_diff(output, name, old, new)
             elif not check and name != STDIN:
-                Path(name).write_bytes(new.encode())
+                try:
+                    replace_file(Path(name), new.encode())
+                except OSError as error:
+                    output.remark(
+                        f"{printable(name)} cannot be written: {error.strerror or error}. It is as it was.", fg="red"
+                    )
+                    changed.remove(name)
+                    unusable.append(name)
+                    continue
             if name != STDIN and not diff:
                 output.say(f"{'would change' if check else 'formatted'} {printable(name)}")
         if name == STDIN and not check and not diff:

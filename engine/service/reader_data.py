@@ -14,6 +14,8 @@ from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 _DELIMITERS: Final = {"COMMA": ",", "PIPE": "|", "SEMICOLON": ";", "SPACE": " ", "TAB": "\t"}
+_MAX_INDEX_DIGITS: Final = 9
+"""An index of more digits lies beyond every array that can be given as text."""
 
 
 def items_in(text: str, reader: ReaderSpec) -> Iterator[SourceItem]:
@@ -38,13 +40,17 @@ def _array(value: Json, pointer: Json) -> list[Json]:
         name = token.replace("~1", "/").replace("~0", "~")
         if isinstance(value, Mapping) and name in value:
             value = value[name]
-        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
+        elif isinstance(value, list) and _is_index(name) and int(name) < len(value):
             value = value[int(name)]
         else:
             raise _failed(f"There is nothing at the ItemsPointer {pointer}")
     if not isinstance(value, list):
         raise _failed("Attempting to map over non-iterable node.")
     return value
+
+
+def _is_index(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and len(name) <= _MAX_INDEX_DIGITS
 
 
 def _rows(text: str, config: Mapping[str, Json]) -> Iterator[SourceItem]:

@@ -341,6 +341,8 @@ def test_what_a_reader_finds(sfn: Any, config: dict[str, Any], data: str, items:
         ({}, "{}", "Attempting to map over non-iterable node."),
         ({}, "nonsense", "The text is not valid JSON"),
         ({"ItemsPointer": "/a/9"}, '{"a": []}', "There is nothing at the ItemsPointer /a/9"),
+        ({"ItemsPointer": "/a/²"}, '{"a": [1]}', "There is nothing at the ItemsPointer /a/²"),
+        ({"ItemsPointer": "/a/" + "1" * 5000}, '{"a": [1]}', "There is nothing at the ItemsPointer /a/1"),
         ({"InputType": "JSONL"}, "1\n{", "The text is not valid JSON"),
         ({"InputType": "MANIFEST"}, "{}", "cannot be given as text"),
     ),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -27,6 +30,31 @@ def test_a_file_is_formatted_once(file: Path, invoke: Invoke) -> None:
     assert first.output.startswith("formatted ")
     assert second.output == ""
     assert file.read_text() == TIDY
+
+
+def test_a_file_that_cannot_be_written_stays_whole(file: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = file.with_name("n.asl.json")
+    other.write_text(UNTIDY)
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        ran = invoke("fmt", file, other)
+    assert ran.exit_code == 2
+    assert f"{file} cannot be written: No space left on device. It is as it was." in ran.output
+    assert file.read_text() == other.read_text() == UNTIDY
+    assert sorted(file.parent.iterdir()) == [file, other]
+
+
+def test_a_file_keeps_its_permissions_and_the_link_to_it(file: Path, tmp_path: Path, invoke: Invoke) -> None:
+    file.chmod(0o640)
+    link = tmp_path / "link.asl.json"
+    link.symlink_to(file.name)
+    assert invoke("fmt", link).exit_code == 0
+    assert link.is_symlink() and file.read_text() == TIDY
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
 def test_checking_and_showing_change_nothing(file: Path, invoke: Invoke) -> None:
