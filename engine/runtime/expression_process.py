@@ -1,7 +1,8 @@
 """The helper process: evaluates expressions one after another for the engine that started it, within limits of its own.
 
-`python -m stepwell.engine.runtime.expression_process BYTES`: standard input is a socket; on it come evaluations and go
-outcomes, each as JSON behind four bytes of length. It may fill `BYTES` of memory, its own included. It must be quick and must not know settings, the store or the network.
+`python -m stepwell.engine.runtime.expression_process SECONDS BYTES`: standard input is a socket; on it come evaluations and go
+outcomes, each as JSON behind four bytes of length. An evaluation may take `SECONDS`, and the process fill `BYTES` of memory,
+its own included. It must be quick and must not know settings, the store or the network.
 """
 
 from __future__ import annotations

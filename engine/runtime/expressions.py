@@ -16,10 +16,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,8 @@ START_SECONDS: Final = 10.0
 """How long a helper may take to start; only then does the time of the evaluation count."""
 REMEMBERED: Final = 1_000
 """Expressions remembered for having struck a limit."""
+MAX_WAITING_BYTES: Final = 64 << 20
+"""Sources and data of all that waits for a helper."""
 
 _SECONDS: Final = f"{limits.JSONATA_SECONDS:g} s"
 _MEBIBYTES: Final = f"{limits.JSONATA_MEMORY_BYTES >> 20} MiB"
@@ -169,6 +172,12 @@ class _Asked:
     evaluation: Evaluation
     key: bytes
     answer: asyncio.Future[Outcome]
+    number: int
+    """Its place in line."""
+
+    @property
+    def size(self) -> int:
+        return len(self.evaluation.source) + len(self.evaluation.document)
 
 
 class Expressions:
@@ -182,22 +191,29 @@ class Expressions:
         self._idle = list(self._helpers)
         self._most_struck = max(helpers - 1, 1)
         self._threads = ThreadPoolExecutor(helpers, thread_name_prefix="expressions")
-        self._waiting: list[_Asked] = []
+        self._waiting: deque[_Asked] = deque()
+        self._waiting_struck: deque[_Asked] = deque()
+        """Those of which is known that their expressions have struck a limit."""
+        self._waiting_bytes = 0
+        self._numbers = count()
         self._asked: dict[bytes, _Asked] = {}
         self._struck: OrderedDict[str, None] = OrderedDict()
         self._struck_busy = 0
         self._closed = False
 
     async def carry_out(self, evaluation: Evaluation) -> Outcome:
-        """Evaluate. Raises `ExpressionsUnavailableError` if no helper can be started."""
+        """Evaluate. Raises `ExpressionsUnavailableError` if no helper can be started, or too much waits for one."""
         if self._closed:
             raise ExpressionsUnavailableError("The node is being stopped.")
         key = key_of(evaluation)
         asked = self._asked.get(key)
         if asked is None:
-            asked = _Asked(evaluation, key, asyncio.get_running_loop().create_future())
+            asked = _Asked(evaluation, key, asyncio.get_running_loop().create_future(), next(self._numbers))
+            if self._waiting_bytes and self._waiting_bytes + asked.size > MAX_WAITING_BYTES:
+                raise ExpressionsUnavailableError("Too many expressions wait to be evaluated.")
             self._asked[key] = asked
             self._waiting.append(asked)
+            self._waiting_bytes += asked.size
             self._hand_out()
         return await asyncio.shield(asked.answer)
 
@@ -206,9 +222,11 @@ class Expressions:
         self._closed = True
         for helper in self._helpers:
             helper.stop()
-        for asked in self._waiting:
+        for asked in (*self._waiting, *self._waiting_struck):
             self._answer(asked, ExpressionsUnavailableError("The node is being stopped."))
         self._waiting.clear()
+        self._waiting_struck.clear()
+        self._waiting_bytes = 0
         await asyncio.to_thread(self._threads.shutdown)
         for helper in self._helpers:
             helper.kill()
@@ -222,10 +240,17 @@ class Expressions:
             done.add_done_callback(partial(self._done, asked, helper, struck))
 
     def _next(self) -> _Asked | None:
-        for index, asked in enumerate(self._waiting):
-            if self._struck_busy < self._most_struck or asked.evaluation.source not in self._struck:
-                return self._waiting.pop(index)
-        return None
+        """Who is next: the first in line, or the first whose expression has not struck a limit while those that have use all the
+        helpers they may."""
+        while self._waiting and self._waiting[0].evaluation.source in self._struck:
+            self._waiting_struck.append(self._waiting.popleft())
+        lines = [self._waiting, self._waiting_struck] if self._struck_busy < self._most_struck else [self._waiting]
+        ahead = min((line for line in lines if line), key=lambda line: line[0].number, default=None)
+        if ahead is None:
+            return None
+        asked = ahead.popleft()
+        self._waiting_bytes -= asked.size
+        return asked
 
     def _done(self, asked: _Asked, helper: Helper, struck: bool, done: asyncio.Future[Outcome]) -> None:
         self._idle.append(helper)

@@ -13,7 +13,7 @@ import pytest
 from stepwell.engine.errors import ExpressionsUnavailableError
 from stepwell.engine.limits import JSONATA_MEMORY_BYTES
 from stepwell.engine.query.jsonata.evaluation import Evaluation, Outcome
-from stepwell.engine.runtime.expressions import Expressions, Helper, carry_out_apart
+from stepwell.engine.runtime.expressions import HELPERS, Expressions, Helper, carry_out_apart
 from tests.support.waiting import until
 
 ENDLESS = "($f := function($n) {$f($n + 1)}; $f(0))"
@@ -139,6 +139,36 @@ async def test_an_expression_is_not_held_up_by_those_that_have_struck_a_limit(ex
             group.create_task(run(f"endless {number}", ENDLESS))
         group.create_task(run("ordinary", "$sum([1..1000])"))
     assert ended == ["first", "ordinary", "endless 0", "endless 1", "endless 2"]
+
+
+async def test_those_that_wait_for_one_another_leave_the_line_in_order(expressions: Expressions) -> None:
+    """Some turn out to run away while others of them wait already."""
+    ended: list[str] = []
+
+    async def run(name: str, source: str) -> None:
+        await expressions.carry_out(of(source, f'"{name}"'))
+        ended.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(4):
+            group.create_task(run(f"endless {number}", ENDLESS))
+        for number in range(3):
+            group.create_task(run(f"ordinary {number}", f"$sum([1..{number}])"))
+    assert sorted(ended[:2]) == ["endless 0", "endless 1"]
+    assert [name for name in ended if "ordinary" in name] == ["ordinary 0", "ordinary 1", "ordinary 2"]
+    assert ended[-2:] == ["endless 2", "endless 3"]
+    assert expressions._waiting_bytes == 0
+
+
+async def test_no_more_waits_than_there_is_room_for(expressions: Expressions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepwell.engine.runtime.expressions.MAX_WAITING_BYTES", 1_000)
+    document = f'"{"x" * 900}"'
+    taken = [asyncio.create_task(expressions.carry_out(of(f"{ENDLESS} & '{n}'", document))) for n in range(HELPERS + 1)]
+    await until(lambda: len(expressions._waiting) == 1)
+    with pytest.raises(ExpressionsUnavailableError, match="Too many"):
+        await expressions.carry_out(of("$sum([1..9])", document))
+    await asyncio.gather(*taken)
+    assert (await expressions.carry_out(of("$sum([1..9])", document))).text == "45"
 
 
 async def test_equal_evaluations_are_carried_out_once(expressions: Expressions) -> None:

@@ -21,6 +21,9 @@ from stepwell.engine.query.jsonata.functions import FunctionError, functions_for
 
 _OUTPUT_LIMITS: Final = frozenset({"D1011", "D1012", "U1001", "U1006"})
 """The library's codes for a limit that struck: depth, time, size of a string or array, steps."""
+TIMED_OUT: Final = "D1012"
+_PANIC: Final = "PanicException"
+"""What the library raises where it has a fault. It is no `Exception`, and can be told by its name alone."""
 
 
 class Evaluation(msgspec.Struct, frozen=True, array_like=True):
@@ -183,4 +186,8 @@ def carry_out(evaluation: Evaluation, budget: Budget) -> Outcome:
         return Outcome(code=error.code, message=str(error), limit=error.limit)
     except (ValueError, RecursionError, MemoryError) as error:
         return Outcome(code="U1001", message=f"The data cannot be evaluated: {error}", limit=True)
+    except BaseException as error:
+        if type(error).__name__ != _PANIC:
+            raise
+        return Outcome(code="U1001", message="The JSONata library cannot evaluate the expression", limit=True)
     return Outcome(text)

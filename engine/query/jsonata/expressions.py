@@ -21,12 +21,14 @@ from stepwell.engine.query.jsonata import functions
 from stepwell.engine.query.jsonata.evaluation import (
     IN_PROCESS,
     IN_PROCESS_SMALL,
+    TIMED_OUT,
     Evaluation,
     Outcome,
     Outcomes,
     OverBudgetError,
     carry_out,
 )
+from stepwell.engine.query.jsonata.pace import Pace
 from stepwell.engine.query.jsonata.quick import judge
 from stepwell.engine.query.scope import Scope, StatesScope
 
@@ -99,7 +101,7 @@ class Jsonata:
 class _Query:
     """A source in its wrapping, which gives it what the expressions in it read, and nothing else."""
 
-    __slots__ = ("_budget", "_calls", "_chance", "_members", "_most", "_timed", "_variables", "_wrapped")
+    __slots__ = ("_budget", "_calls", "_chance", "_members", "_most", "_pace", "_timed", "_variables", "_wrapped")
 
     def __init__(self, source: str, expressions: tuple[Jsonata, ...]) -> None:
         called = frozenset[str]().union(*(one.called for one in expressions))
@@ -107,6 +109,7 @@ class _Query:
         self._chance = not functions.CHANCE.isdisjoint(called)
         self._timed = not called.isdisjoint(_TIMED)
         self._most = min(one.quick.most_bytes for one in expressions)
+        self._pace = Pace()
         self._budget = IN_PROCESS_SMALL if any(one.quick.small for one in expressions) else IN_PROCESS
         members = frozenset[str]().union(*(one.states for one in expressions))
         self._members = tuple(name for name in _MEMBERS if name in members)
@@ -131,12 +134,14 @@ class _Query:
         heavy = scope.heavy
         if isinstance(heavy, Outcomes) and (known := heavy.known(evaluation)) is not None:
             return known
-        if len(evaluation.document) <= self._most:
+        size = len(evaluation.document)
+        if size <= self._most and self._pace.allows(size):
             outcome = carry_out(evaluation, self._budget)
+            self._pace.took(size, too_long=outcome.code == TIMED_OUT and outcome.limit)
             if not outcome.limit:
                 return outcome
-            # What has struck a limit is not tried here again with as much data or more.
-            self._most = len(evaluation.document) - 1
+            if outcome.code != TIMED_OUT:  # it strikes whenever there is as much data or more
+                self._most = size - 1
         if heavy is None:
             raise OverBudgetError(evaluation)
         return heavy(evaluation)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from stepwell.engine.query.jsonata import functions
+
 MOST_BYTES: Final = 262_144
 """Data that any expression may be evaluated on."""
 SMALL_BYTES: Final = 8_192
@@ -63,7 +65,6 @@ _BUILTIN: Final = frozenset(
         "abs",
         "sqrt",
         "power",
-        "random",
         "boolean",
         "not",
         "map",
@@ -98,11 +99,7 @@ _BUILTIN: Final = frozenset(
         "now",
         "millis",
         "clone",
-        "partition",
-        "range",
-        "hash",
-        "uuid",
-        "parse",
+        *functions.NAMES,
     ]
 )
 _BUILDERS: Final = frozenset({"$append", "$each", "$map", "$merge", "$zip"})
@@ -213,21 +210,28 @@ def _is_lambda_head(texts: list[str], closing: int) -> bool:
 def _short_range(texts: list[str], index: int) -> bool:
     """Whether `..` begins and ends at small numbers that are written out, or ends at the size of something there is."""
     start = texts[max(index - 3, 0) : index]
-    if start[-1:] and not (start[-1].isdigit() and int(start[-1]) <= MAX_RANGE):
+    if start[-1:] and not _is_small(start[-1]):
         return False
     if start[-2:-1] not in (["["], [","]) and not (start[-2:-1] == ["-"] and start[:1] in (["["], [","])):
         return False
     rest = texts[index + 1 :]
-    if rest[:1] and rest[0].isdigit():
-        return int(rest[0]) <= MAX_RANGE and rest[1:2] in (["]"], [","])
+    if rest[:1] and _is_small(rest[0]):
+        return rest[1:2] in (["]"], [","])
     if rest[:1] and rest[0] in _SIZES and rest[1:2] == ["("]:
         depth = 0
         for position, text in enumerate(rest):
             depth += {"(": 1, ")": -1}.get(text, 0)
             if position and depth == 0:
                 after = rest[position + 1 : position + 4]
-                return after[:1] == ["]"] or (after[:1] in (["-"], ["+"]) and after[1].isdigit() and after[2:] == ["]"])
+                return after[:1] == ["]"] or (
+                    after[:1] in (["-"], ["+"]) and _is_small(after[1]) and after[2:] == ["]"]
+                )
     return False
+
+
+def _is_small(text: str) -> bool:
+    """Whether it is a whole number that a range may begin or end at."""
+    return text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_RANGE)) and int(text) <= MAX_RANGE
 
 
 def _growth(texts: list[str]) -> int:

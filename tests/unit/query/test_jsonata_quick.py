@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import jlens
 import pytest
 
 from stepwell.engine.clock import Entropy
-from stepwell.engine.jsontypes import Document
-from stepwell.engine.query.jsonata import Evaluation, Outcome, compile_jsonata
+from stepwell.engine.jsontypes import Document, Json
+from stepwell.engine.query.jsonata import FULL, Evaluation, Jsonata, Outcome, compile_jsonata, evaluation
+from stepwell.engine.query.jsonata.pace import REST, STRIKES
 from stepwell.engine.query.jsonata.quick import MOST_BYTES, NEVER, SMALL_BYTES, judge
 from stepwell.engine.query.scope import StatesScope
 
@@ -46,6 +48,8 @@ ELSEWHERE = [
     "$x ~> |items|{'a': 1}|",
     "[1..$n]",
     "[1..10000000]",
+    "[1..²]",
+    "[0..$count($x) + 90000]",
     "[-10000000..5]",
     "[1..$count($x) * 1000]",
     "$reduce($x, function($a, $b) {[$a, $a]})",
@@ -99,3 +103,90 @@ def test_what_has_struck_a_limit_is_not_tried_here_again() -> None:
     assert most < len(asked[0].document)
     assert compiled(scope('{"n":1000000}')) == 1 and len(asked) == 2
     assert compiled(scope('{"n":1}')) == 0 and len(asked) == 2
+
+
+class Library:
+    """Stands for the JSONata library: what it raises, or a number."""
+
+    def __init__(self) -> None:
+        self.raises: BaseException | None = None
+        self.calls = 0
+
+    def evaluate_json(self, *arguments: object, **limits: object) -> str:
+        self.calls += 1
+        if self.raises is not None:
+            raise self.raises
+        return '{"r":1}'
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    standing = Library()
+    monkeypatch.setattr(evaluation, "_compiled", lambda source: standing)
+    return standing
+
+
+def tried_here(compiled: Jsonata, library: Library, input: Json = None) -> bool:
+    before = library.calls
+    scope = StatesScope(Document.of(input), entropy=Entropy(1), heavy=lambda evaluation: Outcome('{"r":2}'))
+    compiled.document(scope)
+    return library.calls > before
+
+
+def test_an_expression_that_was_held_up_once_is_tried_here_again(library: Library) -> None:
+    compiled = compile_jsonata("{% $states.input.a %}", "Output")
+    library.raises = jlens_error("D1012")
+    for _ in range(STRIKES - 1):
+        assert tried_here(compiled, library)
+    library.raises = None
+    for _ in range(2):
+        assert tried_here(compiled, library)
+    library.raises = jlens_error("D1012")
+    for _ in range(STRIKES):
+        assert tried_here(compiled, library)
+
+
+def test_an_expression_that_takes_too_long_again_and_again_rests_and_may_recover(library: Library) -> None:
+    compiled = compile_jsonata("{% $states.input.a %}", "Output")
+    large, small = {"a": "x" * 100}, {"a": "x"}
+    library.raises = jlens_error("D1012")
+    for _ in range(STRIKES):
+        assert tried_here(compiled, library, large)
+    assert not any(tried_here(compiled, library, large) for _ in range(REST - 1))
+    library.raises = None
+    assert tried_here(compiled, library, small), "less data may go well"
+    assert not tried_here(compiled, library, large)
+    library.raises = jlens_error("D1012")
+    assert tried_here(compiled, library, large)
+    assert not any(tried_here(compiled, library, large) for _ in range(REST)), "one more is enough to rest again"
+    library.raises = None
+    for _ in range(STRIKES):
+        assert tried_here(compiled, library, large)
+
+
+@pytest.mark.parametrize("code", ("D1011", "U1001", "U1006"))
+def test_other_limits_strike_whenever_there_is_as_much_data(library: Library, code: str) -> None:
+    compiled = compile_jsonata("{% $states.input.a %}", "Output")
+    library.raises = jlens_error(code)
+    assert tried_here(compiled, library, {"a": "xx"})
+    library.raises = None
+    assert not tried_here(compiled, library, {"a": "yy"})
+    assert tried_here(compiled, library, {"a": "y"})
+
+
+def test_a_fault_of_the_library_is_an_outcome(library: Library) -> None:
+    class PanicException(BaseException):
+        pass
+
+    library.raises = PanicException("index out of bounds")
+    outcome = evaluation.carry_out(Evaluation("1", "{}"), FULL)
+    assert (outcome.code, outcome.limit, outcome.text) == ("U1001", True, None)
+    library.raises = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.carry_out(Evaluation("1", "{}"), FULL)
+
+
+def jlens_error(code: str) -> jlens.JlensError:
+    error = jlens.JlensError(code)
+    error.code = code
+    return error
