@@ -54,8 +54,9 @@ from stepwell.engine.targets.celery_results import ResultsConsumer
 from stepwell.engine.targets.functions import FunctionTarget, function_pool
 from stepwell.engine.targets.http import HttpSettings, http_target
 from stepwell.engine.targets.items.source import ObjectItems
-from stepwell.engine.targets.objects import Buckets, FileBuckets, S3Buckets
+from stepwell.engine.targets.objects import Buckets, FileBuckets
 from stepwell.engine.targets.registry import TargetRegistry
+from stepwell.engine.targets.s3_objects import S3Buckets
 from stepwell.engine.targets.services import ServiceTarget
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Object storage: buckets that are directories of this machine, and buckets of S3 or whatever speaks like it.
+"""Object storage: what readers and writers ask of it, and buckets that are directories of this machine.
 
 A Map Run reads its items from objects and writes its results to them. Objects are read as streams from any byte on, and a
 version tells whether one has changed since; both kinds raise `ObjectError`, nothing else. It must not know what is in them.
@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
-from collections.abc import AsyncIterator, Mapping
+import secrets
+import stat
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from stepwell.engine.errors import StepwellError
 
 CHUNK_BYTES: Final = 256 * 1024
 PAGE_KEYS: Final = 1_000
+MAX_KEY_BYTES: Final = 1024
+"""As S3 has it."""
+_PART_PREFIX: Final = ".stepwell-"
+_PART_SUFFIX: Final = ".part"
 
 
 class ObjectError(StepwellError):
@@ -52,7 +59,13 @@ class RandomAccess(Protocol):
     @property
     def size(self) -> int: ...
 
-    def read_range(self, start: int, length: int) -> bytes: ...
+    @property
+    def version(self) -> str: ...
+
+    def read_range(self, start: int, length: int) -> bytes:
+        """At most so many bytes from there on. Raises `ObjectError`, also when the object has been replaced."""
+
+    def close(self) -> None: ...
 
 
 class Objects(Protocol):
@@ -61,7 +74,8 @@ class Objects(Protocol):
     async def open(self, bucket: str, key: str, start: int = 0, version: str | None = None) -> ObjectReader:
         """Open an object at a byte; `version` None means whichever there is. Raises `ObjectError`, also when that version is gone."""
 
-    async def random(self, bucket: str, key: str) -> RandomAccess: ...
+    async def random(self, bucket: str, key: str, version: str | None = None) -> RandomAccess:
+        """Open an object for reading in any order; `version` as for `open`. Raises `ObjectError`."""
 
     def listed(self, bucket: str, prefix: str, after: str | None) -> AsyncIterator[ObjectInfo]:
         """Objects whose keys begin with the prefix, in the order of their keys, those behind `after`."""
@@ -72,45 +86,74 @@ class Objects(Protocol):
     async def close(self) -> None: ...
 
 
-def changed(bucket: str, key: str) -> ObjectError:
+def named(bucket: str, key: str) -> str:
+    """An object as messages name it."""
+    return f"The object '{key}' of bucket '{bucket}'"
+
+
+def changed(name: str) -> ObjectError:
     """The error for an object that was replaced while it was being read."""
-    return ObjectError(f"The object '{key}' of bucket '{bucket}' has changed while its items were being read.")
+    return ObjectError(f"{name} has changed while its items were being read.")
 
 
 # -------------------------------------------------------------------------------------------------------- directories
 
 
-class FileReader:
-    """A file, read by a thread."""
-
-    def __init__(self, path: Path, start: int) -> None:
-        self._file = path.open("rb")
-        status = os.fstat(self._file.fileno())
-        self.version = f"{status.st_mtime_ns}-{status.st_size}"
-        self._file.seek(start)
-
-    async def read(self) -> bytes:
-        return await asyncio.to_thread(self._file.read, CHUNK_BYTES)
-
-    async def close(self) -> None:
-        self._file.close()
-
-
-@dataclass(frozen=True, slots=True)
 class FileRanges:
-    """A file, read in any order."""
+    """A regular file, read in any order from threads. What is written over while it is read is noticed."""
 
-    path: Path
-    size: int
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise ObjectError(f"{name} cannot be read: it is no regular file.")
+        self.size = status.st_size
+        self.version = _version(status)
 
     def read_range(self, start: int, length: int) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(length)
+        try:
+            data = os.pread(self._descriptor, length, start)
+            unchanged = _version(os.fstat(self._descriptor)) == self.version
+        except OSError as error:
+            raise ObjectError(f"{self._name} cannot be read: {error.strerror}.") from None
+        if not unchanged:
+            raise changed(self._name)
+        return data
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class RangeReader:
+    """An object, read from one byte on to its end, so many bytes at a time, by threads."""
+
+    def __init__(self, ranges: RandomAccess, start: int) -> None:
+        self._ranges = ranges
+        self._at = start
+        self.version = ranges.version
+
+    async def read(self) -> bytes:
+        data = await asyncio.to_thread(self._ranges.read_range, self._at, CHUNK_BYTES)
+        self._at += len(data)
+        return data
+
+    async def close(self) -> None:
+        self._ranges.close()
 
 
 class FileBuckets:
-    """Buckets that are directories: `roots` by their names. Nothing outside of them is ever read or written."""
+    """Buckets that are directories: `roots` by their names. Nothing outside of them is ever read or written.
+
+    A link is followed if it leads to a place in the same bucket. The place is then opened one directory after the other without
+    following links, so one that is put there meanwhile leads nowhere.
+    """
 
     def __init__(self, roots: Mapping[str, Path]) -> None:
         self._roots = {name: root.resolve() for name, root in roots.items()}
@@ -118,208 +161,139 @@ class FileBuckets:
     def __contains__(self, bucket: object) -> bool:
         return bucket in self._roots
 
-    def _path(self, bucket: str, key: str) -> Path:
+    def _parts(self, bucket: str, key: str) -> tuple[str, ...]:
+        """The names that lead from the bucket's directory to an object."""
         root = self._roots[bucket]
         if "\x00" in key:
             raise ObjectError("An object's key holds the character U+0000.")
-        path = (root / key).resolve()  # links are followed: one that leads outside is outside
+        if len(key.encode(errors="replace")) > MAX_KEY_BYTES:
+            raise ObjectError(f"The key '{key[:100]}...' is longer than {MAX_KEY_BYTES} bytes.")
+        try:
+            path = (root / key).resolve()
+        except (OSError, RuntimeError, ValueError):  # too long, a ring of links, or no text a file system has
+            raise ObjectError(f"The key {key[:200]!r} names no place in bucket '{bucket}'.") from None
         if not key or not path.is_relative_to(root) or path == root:
             raise ObjectError(f"The key '{key}' leads outside of bucket '{bucket}'.")
-        return path
+        return path.relative_to(root).parts
 
-    async def open(self, bucket: str, key: str, start: int = 0, version: str | None = None) -> FileReader:
-        path = self._path(bucket, key)
-        try:
-            reader = await asyncio.to_thread(FileReader, path, start)
-        except OSError as error:
-            raise ObjectError(f"The object '{key}' of bucket '{bucket}' cannot be read: {error.strerror}.") from None
-        if version is not None and reader.version != version:
-            await reader.close()
-            raise changed(bucket, key)
-        return reader
+    async def open(self, bucket: str, key: str, start: int = 0, version: str | None = None) -> RangeReader:
+        return RangeReader(await self.random(bucket, key, version), start)
 
-    async def random(self, bucket: str, key: str) -> FileRanges:
-        path = self._path(bucket, key)
+    async def random(self, bucket: str, key: str, version: str | None = None) -> FileRanges:
+        return await asyncio.to_thread(self._opened, bucket, key, version)
+
+    def _opened(self, bucket: str, key: str, version: str | None) -> FileRanges:
+        name = named(bucket, key)
         try:
-            return FileRanges(path, path.stat().st_size)
+            with closing(_Folder(self._roots[bucket])) as folder:
+                *parents, last = self._parts(bucket, key)
+                for part in parents:
+                    folder.enter(part)
+                # without O_NONBLOCK a pipe that nobody writes to would be waited for
+                ranges = FileRanges(folder.open(last, os.O_RDONLY | os.O_NONBLOCK), name)
         except OSError as error:
-            raise ObjectError(f"The object '{key}' of bucket '{bucket}' cannot be read: {error.strerror}.") from None
+            raise ObjectError(f"{name} cannot be read: {error.strerror}.") from None
+        if version is not None and ranges.version != version:
+            ranges.close()
+            raise changed(name)
+        return ranges
 
     async def listed(self, bucket: str, prefix: str, after: str | None) -> AsyncIterator[ObjectInfo]:
-        for info in await asyncio.to_thread(self._found, bucket, prefix, after):
-            yield info
-
-    def _found(self, bucket: str, prefix: str, after: str | None) -> list[ObjectInfo]:
-        root = self._roots[bucket]
-        found: list[ObjectInfo] = []
-        for folder, _, names in os.walk(root):
-            for name in names:
-                path = Path(folder, name)
-                key = path.relative_to(root).as_posix()
-                if not key.startswith(prefix) or (after is not None and key <= after) or path.is_symlink():
-                    continue
-                status = path.stat()
-                etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
-                found.append(ObjectInfo(key, status.st_size, etag, int(status.st_mtime)))
-        return sorted(found, key=lambda info: info.key)
+        found = _found(self._roots[bucket], "", prefix, after or "")
+        try:
+            while page := await asyncio.to_thread(lambda: list(islice(found, PAGE_KEYS))):
+                for info in page:
+                    yield info
+        except OSError as error:
+            raise ObjectError(f"Bucket '{bucket}' cannot be listed: {error.strerror}.") from None
 
     async def put(self, bucket: str, key: str, data: bytes) -> None:
-        path = self._path(bucket, key)
         try:
-            await asyncio.to_thread(_write, path, data)
+            await asyncio.to_thread(self._write, bucket, key, data)
         except OSError as error:
-            raise ObjectError(f"The object '{key}' of bucket '{bucket}' cannot be written: {error.strerror}.") from None
+            raise ObjectError(f"{named(bucket, key)} cannot be written: {error.strerror}.") from None
+
+    def _write(self, bucket: str, key: str, data: bytes) -> None:
+        with closing(_Folder(self._roots[bucket])) as folder:
+            *parents, last = self._parts(bucket, key)
+            for part in parents:
+                folder.enter(part, make=True)
+            folder.write(last, data)
 
     async def close(self) -> None:
         """There is nothing to close."""
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+class _Folder:
+    """A directory that is open, from which one goes on to those in it. Links are never followed."""
 
+    def __init__(self, root: Path) -> None:
+        self._descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-# ------------------------------------------------------------------------------------------------------------------ S3
+    def open(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=self._descriptor)
 
+    def enter(self, name: str, *, make: bool = False) -> None:
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=self._descriptor)
+        inner = self.open(name, os.O_RDONLY | os.O_DIRECTORY)
+        os.close(self._descriptor)
+        self._descriptor = inner
 
-class S3Reader:
-    """The body of an answer of S3, read by a thread."""
-
-    def __init__(self, body: Any, version: str) -> None:
-        self._body = body
-        self.version = version
-
-    async def read(self) -> bytes:
-        try:
-            data: bytes = await asyncio.to_thread(self._body.read, CHUNK_BYTES)
-        except Exception as error:
-            raise ObjectError(f"An object cannot be read to its end: {type(error).__name__}.") from error
-        return data
-
-    async def close(self) -> None:
-        self._body.close()
-
-
-@dataclass(frozen=True, slots=True)
-class S3Ranges:
-    """An object of S3, read in any order."""
-
-    client: Any
-    bucket: str
-    key: str
-    size: int
-    etag: str
-
-    def read_range(self, start: int, length: int) -> bytes:
-        end = min(start + length, self.size) - 1
-        if end < start:
-            return b""
-        answer = self.client.get_object(
-            Bucket=self.bucket, Key=self.key, Range=f"bytes={start}-{end}", IfMatch=self.etag
-        )
-        data: bytes = answer["Body"].read()
-        return data
-
-
-class S3Buckets:
-    """Buckets of S3, through boto3, whose calls run in threads. Credentials are found as boto3 finds them."""
-
-    def __init__(self, *, region: str, endpoint_url: str | None) -> None:
-        self._region = region
-        self._endpoint_url = endpoint_url
-        self._made: Any = None
-
-    def _client(self) -> Any:
-        if self._made is None:
-            try:
-                import boto3
-                from botocore.config import Config
-            except ImportError:
-                raise ObjectError(
-                    "This engine cannot call S3: install `stepwell[aws]`, or name a directory for the bucket in STEPWELL_BUCKETS."
-                ) from None
-            config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=32)
-            self._made = boto3.session.Session().client(
-                "s3", region_name=self._region, endpoint_url=self._endpoint_url, config=config
+    def names(self) -> list[tuple[str, bool]]:
+        """What is in it, as a part of a key and whether it is a directory, in the order of keys."""
+        with os.scandir(self._descriptor) as entries:
+            return sorted(
+                (f"{entry.name}/", True) if entry.is_dir(follow_symlinks=False) else (entry.name, False)
+                for entry in entries
+                if _listed(entry)
             )
-        return self._made
 
-    async def _call(self, what: str, operation: str, **arguments: Any) -> Any:
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, whole or not at all."""
+        part = f"{_PART_PREFIX}{secrets.token_hex(8)}{_PART_SUFFIX}"
         try:
-            return await asyncio.to_thread(lambda: getattr(self._client(), operation)(**arguments))
-        except ObjectError:
+            with os.fdopen(self.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(part, dir_fd=self._descriptor)
             raise
-        except Exception as error:
-            raise ObjectError(f"{what}: {_reason(error)}") from error
 
-    async def open(self, bucket: str, key: str, start: int = 0, version: str | None = None) -> S3Reader:
-        arguments: dict[str, Any] = {"Bucket": bucket, "Key": key}
-        if start:
-            arguments["Range"] = f"bytes={start}-"
-        if version is not None:
-            arguments["IfMatch"] = version
-        try:
-            answer = await self._call(
-                f"The object '{key}' of bucket '{bucket}' cannot be read", "get_object", **arguments
-            )
-        except ObjectError as error:
-            code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
-            if code in ("PreconditionFailed", "412"):
-                raise changed(bucket, key) from None
-            if code == "InvalidRange":
-                return S3Reader(_Nothing(), version or "")
-            raise
-        return S3Reader(answer["Body"], answer["ETag"])
-
-    async def random(self, bucket: str, key: str) -> S3Ranges:
-        what = f"The object '{key}' of bucket '{bucket}' cannot be read"
-        answer = await self._call(what, "head_object", Bucket=bucket, Key=key)
-        return S3Ranges(self._client(), bucket, key, answer["ContentLength"], answer["ETag"])
-
-    async def listed(self, bucket: str, prefix: str, after: str | None) -> AsyncIterator[ObjectInfo]:
-        arguments: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": PAGE_KEYS}
-        if after is not None:
-            arguments["StartAfter"] = after
-        while True:
-            answer = await self._call(f"Bucket '{bucket}' cannot be listed", "list_objects_v2", **arguments)
-            for one in answer.get("Contents", ()):
-                modified = int(one["LastModified"].timestamp())
-                yield ObjectInfo(one["Key"], one["Size"], one["ETag"], modified, one.get("StorageClass", "STANDARD"))
-            if not answer.get("IsTruncated"):
-                return
-            arguments["ContinuationToken"] = answer["NextContinuationToken"]
-
-    async def put(self, bucket: str, key: str, data: bytes) -> None:
-        what = f"The object '{key}' of bucket '{bucket}' cannot be written"
-        await self._call(what, "put_object", Bucket=bucket, Key=key, Body=data)
-
-    async def close(self) -> None:
-        if self._made is not None:
-            await asyncio.to_thread(self._made.close)
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
-class _Nothing:
-    def read(self, amount: int) -> bytes:
-        return b""
+def _found(folder: Path, base: str, prefix: str, after: str) -> Iterator[ObjectInfo]:
+    """The files below a directory in the order of their keys, which begin with `base`. One directory's names are held at a time."""
+    with closing(_Folder(folder)) as opened:
+        names = opened.names()
+    for name, is_folder in names:
+        key = base + name
+        if is_folder:
+            if (key.startswith(prefix) or prefix.startswith(key)) and (key > after or after.startswith(key)):
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    yield from _found(folder / name, key, prefix, after)
+        elif key.startswith(prefix) and key > after:
+            with suppress(FileNotFoundError):  # gone since its directory was read
+                status = os.lstat(folder / name)
+                etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+                yield ObjectInfo(key, status.st_size, etag, int(status.st_mtime))
 
-    def close(self) -> None: ...
+
+def _listed(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a directory or an object: no link, no pipe, nothing half-written, and with a name that is text."""
+    half = entry.name.startswith(_PART_PREFIX) and entry.name.endswith(_PART_SUFFIX)
+    regular = entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
+    return regular and not half and not any("\ud800" <= letter <= "\udfff" for letter in entry.name)
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong, without the request and its secrets."""
-    found = getattr(error, "response", {}).get("Error", {})
-    if found:
-        return f"{found.get('Message') or 'refused'} (Service: S3, Error Code: {found.get('Code')})"
-    return f"{type(error).__name__}: {str(error)[:200]}"
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
 
 
 # ---------------------------------------------------------------------------------------------------------------- both
@@ -328,20 +302,18 @@ def _reason(error: Exception) -> str:
 class Buckets:
     """All buckets: the directories by their names, everything else in S3."""
 
-    def __init__(self, files: FileBuckets, s3: S3Buckets) -> None:
+    def __init__(self, files: FileBuckets, s3: Objects) -> None:
         self._files = files
         self._s3 = s3
 
-    def _of(self, bucket: str) -> FileBuckets | S3Buckets:
+    def _of(self, bucket: str) -> Objects:
         return self._files if bucket in self._files else self._s3
 
     async def open(self, bucket: str, key: str, start: int = 0, version: str | None = None) -> ObjectReader:
         return await self._of(bucket).open(bucket, key, start, version)
 
-    async def random(self, bucket: str, key: str) -> RandomAccess:
-        if bucket in self._files:
-            return await self._files.random(bucket, key)
-        return await self._s3.random(bucket, key)
+    async def random(self, bucket: str, key: str, version: str | None = None) -> RandomAccess:
+        return await self._of(bucket).random(bucket, key, version)
 
     def listed(self, bucket: str, prefix: str, after: str | None) -> AsyncIterator[ObjectInfo]:
         return self._of(bucket).listed(bucket, prefix, after)

@@ -15,9 +15,10 @@ from stepwell.engine.jsontypes import Json, read
 from stepwell.engine.machine.map_run import SourceItem
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.states_errors import StatesError
-from stepwell.engine.targets import objects
+from stepwell.engine.targets import objects, s3_objects
 from stepwell.engine.targets.items.source import ObjectItems
-from stepwell.engine.targets.objects import Buckets, FileBuckets, ObjectError, Objects, S3Buckets
+from stepwell.engine.targets.objects import Buckets, FileBuckets, ObjectError, Objects
+from stepwell.engine.targets.s3_objects import S3Buckets, S3Ranges
 
 ROWS = [{"n": number, "text": f'{number} "quoted", [and] {{braces}} \\ é'} for number in range(50)]
 
@@ -271,3 +272,41 @@ async def test_memory_is_bounded_whatever_the_size(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 40_000
     assert peak < 8_000_000
+
+
+async def test_objects_of_many_ranges(storage: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_objects, "RANGE_BYTES", 100)
+    monkeypatch.setattr(objects, "CHUNK_BYTES", 30)
+    await storage.put("items", "file", json.dumps(ROWS[:9]).encode())
+    assert await resumable(storage, reader(InputType="JSON")) == ROWS[:9]
+    await storage.put("items", "file", b"")
+    assert await resumable(storage, reader(InputType="JSONL")) == []
+
+
+async def test_an_object_that_changes_between_two_reads_of_it(
+    storage: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_objects, "RANGE_BYTES", 100)
+    monkeypatch.setattr(objects, "CHUNK_BYTES", 100)
+    await storage.put("items", "file", b"x" * 300)
+    one, other = await storage.open("items", "file"), await storage.random("items", "file")
+    assert await one.read() == other.read_range(0, 100) == b"x" * 100
+    await storage.put("items", "file", b"y" * 400)
+    if isinstance(other, S3Ranges):
+        with pytest.raises(ObjectError, match="has changed"):
+            other.read_range(100, 100)
+        with pytest.raises(ObjectError, match="has changed"):
+            await one.read()
+    else:  # the file that is open is still the old one
+        assert await one.read() == other.read_range(100, 100) == b"x" * 100
+    await one.close()
+    other.close()
+
+
+async def test_a_bucket_that_is_not_there_and_one_that_cannot_be_listed(storage: Objects) -> None:
+    for action in ("getObject", "listObjectsV2"):
+        with pytest.raises(StatesError) as caught:
+            await all_of(storage, ReaderSpec(action, {"Bucket": "nowhere-at-all", "Key": "k"}, {"InputType": "CSV"}))
+        assert caught.value.error == "States.ItemReaderFailed"
+    with pytest.raises(StatesError, match="cannot be written"):
+        await ObjectItems(storage).write("nowhere-at-all", "k", b"x")

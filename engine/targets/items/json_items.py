@@ -5,9 +5,10 @@ The array is not parsed as a whole: its elements are cut out by looking for quot
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, Protocol
 
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import read, write
@@ -16,7 +17,15 @@ from stepwell.engine.targets.objects import ObjectError
 
 NOT_ITERABLE: Final = "Attempting to map over non-iterable node."
 """AWS's words for a document that is no array."""
-_SPACE: Final = b" \t\r\n"
+_SPACE: Final = re.compile(rb"[ \t\r\n]*")
+_OPENING: Final = (b'"', b"[", b"{")
+_INSIDE: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+"""What stands in a string, as far as it is there."""
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,17}")
+"""An index of JSON Pointer (RFC 6901, section 4); no array has more digits of them."""
+_GLANCE_BYTES: Final = 16 * 1024
+_LONG_ITEM: Final = 64 * 1024
+_ELEMENTS_AT_ONCE: Final = 200
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|"|[\[\]{}]', re.DOTALL)
 _SCALAR_END: Final = re.compile(rb"[,\]}\s]")
 
@@ -45,11 +54,15 @@ async def lines(stream: Stream) -> AsyncIterator[tuple[bytes, int]]:
     while (line := await stream.line()) is not None:
         text = line.strip()
         if text:
-            yield _checked(text), stream.at
+            yield await _checked(text), stream.at
 
 
-def _checked(text: bytes) -> bytes:
+async def _checked(text: bytes) -> bytes:
     """An item as compact JSON text, if it is JSON."""
+    return await asyncio.to_thread(_compact, text) if len(text) > _LONG_ITEM else _compact(text)
+
+
+def _compact(text: bytes) -> bytes:
     try:
         return write(read(text))
     except JsonTextError as error:
@@ -59,19 +72,22 @@ def _checked(text: bytes) -> bytes:
 async def _peek(stream: Stream) -> bytes:
     """The next character that is not white space; it stays."""
     while True:
-        space = len(stream.data) - len(stream.data.lstrip(_SPACE))
-        stream.take(space)
+        space = _SPACE.match(stream.data)
+        if space is not None and space.end():
+            count = space.end()
+            del space  # while it is there, the data cannot be shortened
+            stream.take(count)
         if stream.data:
             return bytes(stream.data[:1])
         if not await stream.fill():
-            raise ObjectError("The object is not valid JSON: it ends too early.")
+            raise ObjectError(f"{stream.name} is not valid JSON: it ends too early.")
 
 
 async def _next(stream: Stream) -> bool:
     """Go to the next element; False behind the last one."""
     mark = await _peek(stream)
     if mark not in (b",", b"]"):
-        raise ObjectError(f"The object is not valid JSON: there is {mark!r} between two items (byte {stream.at}).")
+        raise ObjectError(f"{stream.name} is not valid JSON: there is {mark!r} between two items (byte {stream.at}).")
     stream.take(1)
     if mark == b"]":
         return False
@@ -81,34 +97,92 @@ async def _next(stream: Stream) -> bool:
 
 async def _value(stream: Stream) -> bytes:
     """Cut out the next value."""
-    await _peek(stream)
-    while (end := _end(stream.data)) is None:
+    return await _checked(stream.take(await _end(stream)))
+
+
+async def _end(stream: Stream) -> int:
+    """Where the next value ends, all of which is read."""
+    mark = await _peek(stream)
+    scan = _Nested() if mark in _OPENING else _Scalar()
+    while not await _over(scan, stream.data):
         if len(stream.data) > MAX_ITEM_BYTES:
-            raise too_large("that is read")
+            raise too_large(stream.name)
         if not await stream.fill():
-            if (end := _end(stream.data + b" ")) is not None:
-                break
-            raise ObjectError("The object is not valid JSON: it ends too early.")
-    return _checked(stream.take(end))
+            if isinstance(scan, _Scalar):
+                break  # a number at the very end
+            raise ObjectError(f"{stream.name} is not valid JSON: it ends too early.")
+    if scan.at > MAX_ITEM_BYTES:
+        raise too_large(stream.name)
+    return scan.at
 
 
-def _end(data: bytes | bytearray) -> int | None:
-    """Where the value at the beginning ends; None if that is not known yet."""
-    if data[:1] not in (b'"', b"[", b"{"):
-        found = _SCALAR_END.search(data)
-        return found.start() if found is not None else None
-    depth = 0
-    for token in _TOKEN.finditer(data):
-        mark = token[0]
-        if mark == b'"':
-            return None  # the string goes on behind what has been read
-        if mark in (b"[", b"{"):
-            depth += 1
-        elif mark in (b"]", b"}"):
-            depth -= 1
-        if depth == 0:
-            return token.end()
-    return None
+async def _over(scan: _Scan, data: bytearray) -> bool:
+    """Look at what has been read: a little here and now, which most items are no longer than, the rest in a thread."""
+    return scan.ended(data, scan.at + _GLANCE_BYTES) or (
+        scan.at < len(data) and await asyncio.to_thread(scan.ended, data, len(data))
+    )
+
+
+class _Scan(Protocol):
+    """Looks for the end of a value, going on from `at` when there is more of it."""
+
+    at: int
+
+    def ended(self, data: bytearray, end: int) -> bool:
+        """Look on, up to `end`. Whether the value ends at `at` now."""
+
+
+class _Scalar:
+    """A number or a word. `at` is where it may end."""
+
+    def __init__(self) -> None:
+        self.at = 0
+
+    def ended(self, data: bytearray, end: int) -> bool:
+        found = _SCALAR_END.search(data, self.at, end)
+        self.at = found.start() if found is not None else min(end, len(data))
+        return found is not None
+
+
+class _Nested:
+    """A string, an array or an object, of which no character is looked at twice."""
+
+    def __init__(self) -> None:
+        self.at = 0
+        self._depth = 0
+        self._in_string = False
+
+    def ended(self, data: bytearray, end: int) -> bool:
+        end = min(end, len(data))
+        while self.at < end:
+            if self._in_string:
+                inside = _INSIDE.match(data, self.at, end)
+                assert inside is not None  # it matches nothing, too
+                self.at = inside.end()
+                if not data.startswith(b'"', self.at, end):
+                    return False  # the end, or a backslash in front of it
+                self.at, self._in_string = self.at + 1, False
+                if self._depth == 0:
+                    return True
+            for token in _TOKEN.finditer(data, self.at, end):
+                mark = token[0]
+                self.at = token.end()
+                if mark in (b"[", b"{"):
+                    self._depth += 1
+                elif mark in (b"]", b"}"):
+                    self._depth -= 1
+                elif mark == b'"':
+                    self.at, self._in_string = token.start() + 1, True
+                    break
+                if self._depth == 0:
+                    return True
+            else:
+                self.at = end
+        return False
+
+    def forget(self, count: int) -> None:
+        """What has been looked at was taken out of the data."""
+        self.at -= count
 
 
 async def _find(stream: Stream, pointer: str | None) -> None:
@@ -141,40 +215,27 @@ async def _member(stream: Stream, name: str) -> bool:
 
 
 async def _element(stream: Stream, index: str) -> bool:
-    if not index.isdecimal() or await _peek(stream) == b"]":
+    if not _INDEX.fullmatch(index) or await _peek(stream) == b"]":
         return False
-    for _ in range(int(index)):
+    for number in range(int(index)):
         await _skip(stream)
         if await _peek(stream) != b",":
             return False
         stream.take(1)
+        if number % _ELEMENTS_AT_ONCE == 0:
+            await asyncio.sleep(0)
     return True
 
 
 async def _skip(stream: Stream) -> None:
     """Go behind a value of any size without keeping it."""
-    mark = await _peek(stream)
-    if mark not in (b"[", b"{"):
-        await _value(stream)
+    if await _peek(stream) not in _OPENING:
+        stream.take(await _end(stream))
         return
-    depth = 0
-    while True:
-        done, depth = _closed(stream.data, depth)
-        stream.take(done)
-        if depth == 0:
-            return
+    scan = _Nested()
+    while not await _over(scan, stream.data):
+        stream.take(scan.at)
+        scan.forget(scan.at)
         if not await stream.fill():
-            raise ObjectError("The object is not valid JSON: it ends too early.")
-
-
-def _closed(data: bytearray, depth: int) -> tuple[int, int]:
-    """How far brackets and strings are complete, at most to where all brackets are closed; and how many are open there."""
-    done = 0
-    for token in _TOKEN.finditer(data):
-        if token[0] == b'"':
-            return done, depth
-        depth += (token[0] in (b"[", b"{")) - (token[0] in (b"]", b"}"))
-        done = token.end()
-        if depth == 0:
-            return done, 0
-    return len(data), depth
+            raise ObjectError(f"{stream.name} is not valid JSON: it ends too early.")
+    stream.take(scan.at)

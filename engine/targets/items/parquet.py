@@ -10,10 +10,16 @@ from decimal import Decimal
 from typing import Any, Final
 
 from stepwell.engine.jsontypes import Json, write
+from stepwell.engine.targets.items.stream import MAX_ITEM_BYTES, too_large
 from stepwell.engine.targets.objects import ObjectError, RandomAccess
 
 BATCH_ROWS: Final = 500
+MAX_GROUP_BYTES: Final = 256 * 1024 * 1024
+MAX_FOOTER_BYTES: Final = 5 * 1024 * 1024
+"""What AWS reads at most (AWS guide, Distributed Map, Parquet)."""
 _BUFFER_BYTES: Final = 1024 * 1024
+_BATCH_BYTES: Final = 32 * 1024 * 1024
+_PAGE_BYTES: Final = 4 * 1024 * 1024
 
 
 class _Ranges(io.RawIOBase):
@@ -44,37 +50,79 @@ class _Ranges(io.RawIOBase):
         return len(data)
 
 
-async def rows(access: RandomAccess, start: int) -> AsyncIterator[tuple[bytes, int]]:
+async def rows(access: RandomAccess, start: int, name: str) -> AsyncIterator[tuple[bytes, int]]:
     """The rows from number `start` on, each with the number of the next one. Raises `ObjectError`."""
     try:
         import pyarrow.parquet as parquet  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError:
         raise ObjectError("This engine cannot read Parquet: install `stepwell[parquet]`.") from None
+    pages = _pages(parquet, access, start, name)
+    number = start
+    while page := await asyncio.to_thread(next, pages, None):
+        for text in page:
+            number += 1
+            yield text, number
+
+
+def _pages(parquet: Any, access: RandomAccess, start: int, name: str) -> Iterator[list[bytes]]:
+    """Some rows at a time. The library has errors of many kinds for files that are broken or hold what it cannot read."""
     try:
-        file = await asyncio.to_thread(parquet.ParquetFile, io.BufferedReader(_Ranges(access), _BUFFER_BYTES))
-        batches = _batches(file, start)
-        number = start
-        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            for row in batch:
-                number += 1
-                yield write(row), number
-    except (OSError, ValueError, KeyError) as error:
-        raise ObjectError(f"The object cannot be read as Parquet: {error}.") from None
+        _check_footer(access, name)
+        file = parquet.ParquetFile(io.BufferedReader(_Ranges(access), _BUFFER_BYTES), pre_buffer=False)
+        page: list[bytes] = []
+        size = 0
+        for row in _rows(file, start, name):
+            text = write(_json(row))
+            if len(text) > MAX_ITEM_BYTES:
+                raise too_large(name)
+            page.append(text)
+            size += len(text)
+            if len(page) == BATCH_ROWS or size > _PAGE_BYTES:
+                yield page
+                page, size = [], 0
+        if page:
+            yield page
+    except ObjectError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0][:300]
+        raise ObjectError(f"{name} cannot be read as Parquet: {type(error).__name__}: {reason}") from error
 
 
-def _batches(file: Any, start: int) -> Iterator[list[Json]]:
-    """Batches of rows; row groups that lie before the start are not read."""
+def _check_footer(access: RandomAccess, name: str) -> None:
+    """Refuse metadata larger than AWS reads, before they are."""
+    end = access.read_range(max(access.size - 8, 0), 8)
+    if len(end) < 8 or not end.endswith(b"PAR1"):
+        raise ObjectError(f"{name} cannot be read as Parquet: it does not end as such a file does.")
+    if int.from_bytes(end[:4], "little") > MAX_FOOTER_BYTES:
+        raise ObjectError(f"{name} cannot be read as Parquet: its footer is larger than {MAX_FOOTER_BYTES} bytes.")
+
+
+def _rows(file: Any, start: int, name: str) -> Iterator[Any]:
+    """The rows; row groups that lie before the start are not read."""
     skip = start
-    for group in range(file.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
-        if skip >= count:
-            skip -= count
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        if skip >= group.num_rows:
+            skip -= group.num_rows
             continue
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group]):
-            rows = batch.slice(min(skip, batch.num_rows)).to_pylist()
+        if group.total_byte_size > MAX_GROUP_BYTES:
+            raise ObjectError(
+                f"{name} cannot be read as Parquet: row group {number} is larger than {MAX_GROUP_BYTES} bytes."
+            )
+        for batch in file.iter_batches(batch_size=_batch_rows(group), row_groups=[number]):
+            yield from batch.slice(min(skip, batch.num_rows)).to_pylist()
             skip = max(skip - batch.num_rows, 0)
-            if rows:
-                yield [_json(row) for row in rows]
+
+
+def _batch_rows(group: Any) -> int:
+    """How many rows are decoded at once: as many as surely fit, if one counts the values of dictionaries as often as they may occur."""
+    size = group.total_byte_size / max(group.num_rows, 1)
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.has_dictionary_page and column.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"):
+            size += column.total_uncompressed_size
+    return max(min(BATCH_ROWS, int(_BATCH_BYTES / max(size, 1))), 1)
 
 
 def _json(value: Any) -> Json:

@@ -6,6 +6,7 @@ object is another one by then.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final, cast
 from urllib.parse import unquote_plus
@@ -19,17 +20,19 @@ from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.states_errors import ErrorName, StatesError
 from stepwell.engine.targets.items import csv_items, json_items, parquet
 from stepwell.engine.targets.items.stream import Stream
-from stepwell.engine.targets.objects import ObjectError, Objects
+from stepwell.engine.targets.objects import ObjectError, Objects, named
 
-_MANIFEST_BYTES: Final = 64 * 1024 * 1024
+_MANIFEST_BYTES: Final = 16 * 1024 * 1024
 
 
 class Position(msgspec.Struct, array_like=True, omit_defaults=True):
-    """Where a reader stands: in which object (a number in a manifest, a key in a listing), of which version, at which place."""
+    """Where a reader stands: in which object (a number in a manifest, a key in a listing), of which version, at which place.
+
+    `version` is that of the object, or of the manifest where `outer` tells of one.
+    """
 
     at: int = 0
     version: str | None = None
-    headers: list[str] | None = None
     outer: int | str | None = None
     inner: str | None = None
 
@@ -83,27 +86,39 @@ class ObjectItems:
         source = f"s3://{bucket}/{key}"
         kind = config.get("InputType") or "JSON"
         if kind == "PARQUET":
-            access = await self._objects.random(bucket, key)
-            async for text, number in parquet.rows(access, position.at):
-                yield SourceItem(text, _cursor(Position(number)), None, source)
+            access = await self._objects.random(bucket, key, position.version)
+            try:
+                async for text, number in parquet.rows(access, position.at, named(bucket, key)):
+                    yield SourceItem(text, _cursor(Position(number, access.version)), None, source)
+            finally:
+                access.close()
             return
+        if kind not in ("CSV", "JSON", "JSONL"):
+            raise ObjectError(f"The InputType '{kind}' cannot be read.")
+        delimiter = csv_items.DELIMITERS.get(str(config.get("CSVDelimiter") or "COMMA"), ",")
+        headers: list[str] = []
+        resumed = position.version is not None
+        if kind == "CSV" and resumed:
+            headers = await self._headers(bucket, key, delimiter, config)
         stream = await Stream.open(self._objects, bucket, key, position.at, position.version)
-        headers: list[str] | None = None
         try:
             if kind == "CSV":
-                delimiter = csv_items.DELIMITERS.get(str(config.get("CSVDelimiter") or "COMMA"), ",")
-                headers = position.headers or await _headers(stream, delimiter, config)
+                headers = headers if resumed else await _headers(stream, delimiter, config)
                 items = csv_items.rows(stream, delimiter, headers)
-                kept = headers if config.get("CSVHeaderLocation") != "GIVEN" else None
             elif kind == "JSONL":
-                items, kept = json_items.lines(stream), None
-            elif kind == "JSON":
-                resumed = position.version is not None
-                items, kept = json_items.array_items(stream, config.get("ItemsPointer"), resumed=resumed), None
+                items = json_items.lines(stream)
             else:
-                raise ObjectError(f"The InputType '{kind}' cannot be read.")
+                items = json_items.array_items(stream, config.get("ItemsPointer"), resumed=resumed)
             async for text, at in items:
-                yield SourceItem(text, _cursor(Position(at, stream.version, kept)), None, source)
+                yield SourceItem(text, _cursor(Position(at, stream.version)), None, source)
+        finally:
+            await stream.close()
+
+    async def _headers(self, bucket: str, key: str, delimiter: str, config: dict[str, Any]) -> list[str]:
+        """The headers of an object whose rows are read from further on."""
+        stream = await Stream.open(self._objects, bucket, key)
+        try:
+            return await _headers(stream, delimiter, config)
         finally:
             await stream.close()
 
@@ -144,8 +159,9 @@ class ObjectItems:
 
     async def _inventory(self, bucket: str, key: str, position: Position) -> AsyncIterator[SourceItem]:
         """The rows of an S3 Inventory: a manifest that names the files and the columns."""
+        text, version = await self._whole(bucket, key, position.version)
         try:
-            manifest = read(await self._whole(bucket, key))
+            manifest = await asyncio.to_thread(read, text)
         except JsonTextError as error:
             raise ObjectError(f"The manifest '{key}' cannot be read. {error}") from None
         if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
@@ -156,8 +172,13 @@ class ObjectItems:
         config: dict[str, Any] = {"InputType": kind}
         if kind == "CSV":
             config |= {"CSVHeaderLocation": "GIVEN", "CSVHeaders": columns}
-        files = [str(cast(dict[str, Json], one)["key"]) for one in cast(list[Json], manifest["files"])]
-        async for item in self._files([(home, name) for name in files], config, position):
+        files: list[tuple[str, str]] = []
+        for one in cast(list[Json], manifest["files"]):
+            name = one.get("key") if isinstance(one, dict) else None
+            if not isinstance(name, str) or not name:
+                raise ObjectError(f"The manifest '{key}' names a file without a key.")
+            files.append((home, name))
+        async for item in self._files(files, version, config, position):
             if kind == "CSV" and "Key" in columns:  # keys are URL-encoded there
                 row = cast(dict[str, Json], read(item.text))
                 text = write({**row, "Key": unquote_plus(str(row["Key"]))})
@@ -169,7 +190,8 @@ class ObjectItems:
         self, bucket: str, key: str, config: dict[str, Any], position: Position
     ) -> AsyncIterator[SourceItem]:
         """The items of the files that an UNLOAD of Athena has written, named by its manifest."""
-        text = (await self._whole(bucket, key)).decode("utf-8", "replace")
+        data, version = await self._whole(bucket, key, position.version)
+        text = data.decode("utf-8", "replace")
         files: list[tuple[str, str]] = []
         for line in filter(None, map(str.strip, text.splitlines())):
             scheme, _, rest = line.strip('"').partition("://")
@@ -177,11 +199,11 @@ class ObjectItems:
             if scheme != "s3" or not name:
                 raise ObjectError(f"The manifest '{key}' holds a line that names no object of S3: {line[:200]}")
             files.append((home, name))
-        async for item in self._files(files, config, position):
+        async for item in self._files(files, version, config, position):
             yield item
 
     async def _files(
-        self, files: list[tuple[str, str]], config: dict[str, Any], position: Position
+        self, files: list[tuple[str, str]], version: str, config: dict[str, Any], position: Position
     ) -> AsyncIterator[SourceItem]:
         first = position.outer if isinstance(position.outer, int) else 0
         inner = position.inner
@@ -189,16 +211,17 @@ class ObjectItems:
             start = _decoder.decode(inner) if inner is not None else Position()
             inner = None
             async for item in self._object(*files[number], config, start):
-                cursor = _cursor(Position(outer=number, inner=item.cursor))
+                cursor = _cursor(Position(version=version, outer=number, inner=item.cursor))
                 yield SourceItem(item.text, cursor, item.key, item.source)
 
-    async def _whole(self, bucket: str, key: str) -> bytes:
-        stream = await Stream.open(self._objects, bucket, key)
+    async def _whole(self, bucket: str, key: str, version: str | None) -> tuple[bytes, str]:
+        """All of a manifest, and which version it is."""
+        stream = await Stream.open(self._objects, bucket, key, 0, version)
         try:
             while await stream.fill():
                 if len(stream.data) > _MANIFEST_BYTES:
                     raise ObjectError(f"The manifest '{key}' is larger than {_MANIFEST_BYTES} bytes.")
-            return bytes(stream.data)
+            return bytes(stream.data), stream.version
         finally:
             await stream.close()
 
