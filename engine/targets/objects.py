@@ -274,6 +274,8 @@ def _found(folder: Path, base: str, prefix: str, after: str) -> Iterator[ObjectI
         names = opened.names()
     for name, is_folder in names:
         key = base + name
+        if len(key.encode()) > MAX_KEY_BYTES:
+            continue
         if is_folder:
             if (key.startswith(prefix) or prefix.startswith(key)) and (key > after or after.startswith(key)):
                 with suppress(FileNotFoundError, NotADirectoryError):

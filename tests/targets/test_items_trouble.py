@@ -366,6 +366,9 @@ async def test_a_listing_is_in_the_order_of_keys_and_holds_nothing_half_written(
     (bucket / "a" / ".stepwell-0123456789abcdef.part").write_bytes(b"half")
     os.mkfifo(bucket / "pipe")
     (bucket / os.fsdecode(b"\xff")).write_bytes(b"no text")
+    deep = bucket.joinpath(*["d" * 200] * 6)
+    deep.mkdir(parents=True)
+    (deep / "longer than a key").write_bytes(b"x")
 
     async def listed(prefix: str, after: str | None) -> list[str]:
         return [info.key async for info in files.listed("items", prefix, after)]
