@@ -26,18 +26,17 @@ PHASES = (Phase.generate,) if os.environ.get("STEPWELL_NO_SHRINKING") else (Phas
 Body = Callable[[Played, Chance], None]
 
 
-@st.composite
-def _runs(draw: st.DrawFn, traits: Traits) -> tuple[Played, Chance]:
+def _run(chance: Chance, traits: Traits) -> tuple[Played, Chance]:
     """A run, and what its properties draw from."""
-    chance = Drawn(draw)
     definition = MachineMaker(chance, traits).definition()
     slice = chance.pick(SLICES) if chance.often(30) else DEFAULT_SLICE
     played = Played.of(definition, full_every=chance.pick((0, 1, 3, 7)), slice=slice)
+    own = Seeded(random.Random(chance.whole(0, 99)))
     try:
         play(played, chance)
     finally:
         note(played)
-    return played, Seeded(random.Random(chance.whole(0, 99)))
+    return played, own
 
 
 def each_example(body: Body, count: int, part: object, traits: Traits = ANY) -> None:
@@ -51,8 +50,8 @@ def each_example(body: Body, count: int, part: object, traits: Traits = ANY) -> 
         phases=PHASES,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     )
-    @given(_runs(traits))
-    def run(example: tuple[Played, Chance]) -> None:
-        body(*example)
+    @given(st.data())
+    def run(data: st.DataObject) -> None:
+        body(*_run(Drawn(data.draw), traits))
 
     run()

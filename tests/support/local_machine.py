@@ -39,6 +39,7 @@ from stepwell.engine.machine.replay import all_here
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, fold, full_delta, restore, take_delta
 from stepwell.engine.machine.transition import DEFAULT_SLICE, Step, transition
+from stepwell.engine.query.scope import Heavy
 from stepwell.engine.runtime.local_maps import ReadItems, no_reader, run_map
 
 START = 1_767_323_045_678
@@ -95,6 +96,7 @@ class LocalMachine:
         slice: Slice = DEFAULT_SLICE,
         crash_always: bool = False,
         full_every: int = 0,
+        heavy: Heavy = all_here,
     ) -> None:
         """With `crash_always` the state is read back after each commit; each `full_every`th commit writes the whole position."""
         self.machine = definition if isinstance(definition, StateMachine) else parse_definition(definition)
@@ -106,6 +108,7 @@ class LocalMachine:
         self.commit_steps = True
         self.crash_always = crash_always
         self.full_every = full_every
+        self.heavy = heavy
         self.seen: list[HistoryEvent] = []
         self.chunks: list[bytes] = []
         self.applied: list[chunks.AppliedEvent] = []
@@ -170,7 +173,7 @@ class LocalMachine:
         """One transition. It is made durable at once, unless `commit_steps` is False."""
         seed = len(self.applied) + 1
         before = self.state.next_event
-        step = transition(self.machine, self.state, event, self.now, Entropy(seed), self.slice, all_here)
+        step = transition(self.machine, self.state, event, self.now, Entropy(seed), self.slice, self.heavy)
         assert step.first_event == before
         self.state = step.state
         if self.state.status is Status.RUNNING:
