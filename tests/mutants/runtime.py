@@ -125,7 +125,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "every_task_closed_is_known",
-        f"{RUNTIME}/executor.py",
+        f"{RUNTIME}/entries.py",
         "entry.tasks_closed.append((command.task, command.task in ended))",
         "entry.tasks_closed.append((command.task, True))",
         "a time-out that meets an outcome which is durable already is void",
@@ -141,7 +141,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "nothing_says_that_there_is_more",
-        f"{RUNTIME}/executor.py",
+        f"{RUNTIME}/entries.py",
         "        entry.timers_new.append((CONTINUE_TIMER, hot.last_now, TimerKind.WAIT, None))\n",
         "        pass\n",
         "who takes an execution over between two slices has to be told to go on",
