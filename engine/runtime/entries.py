@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import msgspec
 
 from stepwell.engine.ids import ExecutionId
@@ -45,6 +47,28 @@ def go_on(entry: CommitEntry, hot: Hot, more: bool) -> None:
 def precedence(work: Work) -> tuple[bool, bool, int]:
     outcome = isinstance(work.event, events.TaskSucceeded | events.TaskFailed)
     return work.inbox is None, not outcome, work.inbox or 0
+
+
+def may_be_overtaken(work: Work) -> bool:
+    """Whether a stop may come before this, although it came later: nobody has been told of it, and without the execution it is
+    of no use."""
+    loose = events.Continued | events.TimerFired | events.TaskSucceeded | events.TaskFailed
+    return work.inbox is None and isinstance(work.event, loose)
+
+
+def stop_first(works: deque[Work]) -> None:
+    """Let a stop go before what was put off for an expression, and before the next slice: both may be so without end."""
+    stop = next((work for work in works if isinstance(work.event, events.StopRequested)), None)
+    if stop is None:
+        return
+    at = works.index(stop)
+    for work in reversed([*works][:at]):
+        put_off = work.attempt is not None or isinstance(work.event, events.Continued)
+        if not (put_off and may_be_overtaken(work)):
+            break
+        at -= 1
+    works.remove(stop)
+    works.insert(at, stop)
 
 
 def claims_of(done: list[tuple[Work, bool]]) -> tuple[set[int], dict[int, str | None]]:

@@ -43,7 +43,15 @@ from stepwell.engine.ports import (
 )
 from stepwell.engine.query.jsonata import Evaluation, Outcome, Outcomes, OverBudgetError
 from stepwell.engine.runtime.commit import Committer, Fate
-from stepwell.engine.runtime.entries import claims_of, go_on, precedence, put, tell_map_run
+from stepwell.engine.runtime.entries import (
+    claims_of,
+    go_on,
+    may_be_overtaken,
+    precedence,
+    put,
+    stop_first,
+    tell_map_run,
+)
 from stepwell.engine.runtime.hot import Attempt, Hot, Work, revive
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.telemetry import DEAD_LETTERS, EXECUTIONS_ENDED, EXECUTIONS_STARTED, Counts
@@ -127,6 +135,8 @@ class Executor:
         self._region = region
         self._hot: OrderedDict[ExecutionId, Hot] = OrderedDict()
         self._loading: dict[ExecutionId, list[Work]] = {}
+        self._evaluating: dict[ExecutionId, asyncio.Future[Outcome | None]] = {}
+        """Expressions whose outcomes nobody needs any more once their execution is to be stopped."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.owned: set[int] = set()
         self.generation = 0
@@ -179,6 +189,8 @@ class Executor:
         waiting = self._loading.get(id)
         if waiting is not None:
             waiting.append(work)
+            if isinstance(work.event, events.StopRequested) and id in self._evaluating:
+                self._evaluating[id].cancel()
             return
         self._loading[id] = [work]
         self._spawn(self._load(id))
@@ -298,6 +310,7 @@ class Executor:
         """Apply waiting events and hand the step to the committer."""
         if hot.state.next_event == 1:
             self._start_first(hot)
+        stop_first(hot.works)
         batch = self._apply_waiting(hot, new, slice)
         if batch is None:
             return
@@ -400,17 +413,32 @@ class Executor:
         self._spawn(self._evaluate(hot.id, works[len(seeds) - 1], evaluation))
 
     async def _evaluate(self, id: ExecutionId, work: Work, evaluation: Evaluation) -> None:
-        """Have an expression carried out elsewhere, and apply again what came to it."""
+        """Have an expression carried out elsewhere, and apply again what came to it; or go on without, if a stop comes first."""
         outcome: Outcome | None = None
-        while outcome is None and self.owns(id):
-            try:
-                outcome = await self._carry_out_elsewhere(evaluation)
-            except ExpressionsUnavailableError as error:
-                log.warning("an expression waits to be evaluated", extra={"execution": id.hex(), "reason": str(error)})
-                await asyncio.sleep(1)
+        carried = asyncio.ensure_future(self._carried_out(id, evaluation))
+        if may_be_overtaken(work):
+            self._evaluating[id] = carried
+        try:
+            outcome = await carried
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is None or this.cancelling():
+                raise
+        finally:
+            self._evaluating.pop(id, None)
         if outcome is not None and work.attempt is not None:
             work.attempt.outcomes.add(evaluation, outcome)
         await self._load(id)
+
+    async def _carried_out(self, id: ExecutionId, evaluation: Evaluation) -> Outcome | None:
+        """What came of an expression; None if the execution is no longer ours."""
+        while self.owns(id):
+            try:
+                return await self._carry_out_elsewhere(evaluation)
+            except ExpressionsUnavailableError as error:
+                log.warning("an expression waits to be evaluated", extra={"execution": id.hex(), "reason": str(error)})
+                await asyncio.sleep(1)
+        return None
 
     def _start_first(self, hot: Hot) -> None:
         """Nothing happens to an execution before its start. What came from the inbox without that is read again after it, and

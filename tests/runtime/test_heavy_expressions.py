@@ -95,22 +95,54 @@ async def test_a_start_is_durable_before_its_expressions_have_come_to_an_end(dat
         assert (await node.ended(started.id)).status is Status.SUCCEEDED
 
 
-async def test_what_comes_meanwhile_waits_its_turn(database: str) -> None:
+async def test_a_stop_does_not_wait_for_an_expression(database: str) -> None:
     elsewhere = Elsewhere()
     elsewhere.may.clear()
-    definition = machine(
-        {"One": {"Type": "Pass", "Output": f"{{% {SUM} %}}", "Next": "Two"}, "Two": {"Type": "Wait", "Seconds": 3600, "End": True}}
-    )  # fmt: skip
+    definition = one(f"{{% {SUM} %}}")
     async with open_node(database, evaluate=elsewhere) as node:
         started = await node.start(await node.machine(definition), {})
         await until(lambda: elsewhere.asked)
-        stopping = asyncio.create_task(node.requests.stop(started.id, "Enough", None))
         assert (
             await node.ended((await node.start(await node.machine(PASS, "ordinary"))).id)
         ).status is Status.SUCCEEDED
-        assert not stopping.done()
-        elsewhere.may.set()
+        stopping = asyncio.create_task(node.requests.stop(started.id, "Enough", None))
+        await until(stopping.done)
         assert (await stopping).outcome is CommandOutcome.DONE
+        assert (await node.ended(started.id)).status is Status.ABORTED
+        assert await node.event_types(started.id) == ["ExecutionStarted", "ExecutionAborted"]
+        await assert_replays(node, started.id, definition)
+
+
+async def test_a_stop_does_not_wait_for_the_outcome_of_a_task_to_be_put_where_it_belongs(database: str) -> None:
+    elsewhere = Elsewhere()
+    elsewhere.may.clear()
+    task = {"Type": "Task", "Resource": "celery:work", "Output": f"{{% {SUM} %}}", "End": True}
+    definition = machine({"Work": task})
+    async with open_node(database, CommandedTargets({"Work": lambda payload: payload}), evaluate=elsewhere) as node:
+        started = await node.start(await node.machine(definition), {})
+        await until(lambda: elsewhere.asked)
+        stopping = asyncio.create_task(node.requests.stop(started.id, "Enough", None))
+        await until(stopping.done)
+        assert (await node.ended(started.id)).status is Status.ABORTED
+        assert (await node.event_types(started.id))[-1] == "ExecutionAborted"
+        await assert_replays(node, started.id, definition)
+
+
+async def test_a_loop_of_expressions_can_be_stopped(database: str) -> None:
+    elsewhere = Elsewhere()
+    definition = machine(
+        {
+            "Zero": {"Type": "Pass", "Assign": {"n": 0}, "Next": "One"},
+            "One": {"Type": "Pass", "Assign": {"n": "{% $n + 1 %}"}, "Output": f"{{% {SUM} + $n %}}", "Next": "Two"},
+            "Two": {"Type": "Choice", "Choices": [{"Condition": "{% $n < 0 %}", "Next": "End"}], "Default": "One"},
+            "End": {"Type": "Succeed"},
+        }
+    )
+    async with open_node(database, evaluate=elsewhere) as node:
+        started = await node.start(await node.machine(definition), {})
+        await until(lambda: len(elsewhere.asked) > 2)
+        stopping = asyncio.create_task(node.requests.stop(started.id, "Enough", None))
+        await until(stopping.done)
         assert (await node.ended(started.id)).status is Status.ABORTED
         await assert_replays(node, started.id, definition)
 
