@@ -151,6 +151,7 @@ async def open_node(settings: Settings, *, owns_shards: bool = True) -> AsyncIte
                 express_bytes=settings.express_bytes,
                 express_drain_seconds=settings.express_drain_seconds,
                 express_keep=settings.express_retention_hours > 0,
+                reveal_secrets=settings.reveal_secrets,
             ),
             listen=store.listen if settings.notify else None,
             map_store=PostgresMapRunStore(store, pool, clock),

@@ -73,6 +73,7 @@ class EngineOptions:
     express_bytes: int = 256 * 1024 * 1024
     express_drain_seconds: float = 5.0
     express_keep: bool = True
+    reveal_secrets: bool = False
 
 
 Listen = Callable[[asyncio.Event], Awaitable[None]]
@@ -119,7 +120,7 @@ class Engine(Effects):
             store, self.committer, self.identity, self.machine, clock, seeds, self, region=options.region,
             metrics=metrics, evaluate=evaluate,
         )  # fmt: skip
-        self.once = OnceTasks(targets)
+        self.once = OnceTasks(targets, reveals=options.reveal_secrets)
         self.dispatcher = Dispatcher(store, self.executor, targets, self._may_act, clock.now_ms, metrics)
         self.express = Express(
             targets=targets, clock=clock, seeds=seeds, region=options.region, node=node_tag(options.address),

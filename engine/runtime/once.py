@@ -32,10 +32,11 @@ class _Open:
 
 
 class OnceTasks:
-    """The tasks of tests that this node is performing."""
+    """The tasks of tests that this node is performing. `reveals`: whether it shows secrets of connections, to other nodes too."""
 
-    def __init__(self, targets: Targets) -> None:
+    def __init__(self, targets: Targets, *, reveals: bool = False) -> None:
         self._targets = targets
+        self._reveals = reveals
         self._open: dict[tuple[ExecutionId, int], _Open] = {}
 
     async def perform(self, request: TaskRequest) -> TaskSucceeded | TaskFailed:
@@ -81,7 +82,7 @@ class OnceTasks:
 
     async def answer(self, ask: AskPerform, number: int) -> Answer:
         """Perform a task for another node."""
-        request = _request_of(ask)
+        request = _request_of(ask, reveal=ask.reveal and self._reveals)
         try:
             async with asyncio.timeout(TEST_STATE_SECONDS):
                 result = await self.perform(request)
@@ -123,7 +124,7 @@ def outcome_of(answer: Answer, request: TaskRequest) -> TaskSucceeded | TaskFail
     return TaskFailed(request.task, performed.error, performed.cause)
 
 
-def _request_of(ask: AskPerform) -> TaskRequest:
+def _request_of(ask: AskPerform, *, reveal: bool) -> TaskRequest:
     resource = parse_resource(ask.resource)
     assert resource is not None, "a resource that was sent was parsed before"
     return TaskRequest(
@@ -141,5 +142,5 @@ def _request_of(ask: AskPerform) -> TaskRequest:
         claim_key=ask.claim_key,
         timeout_seconds=ask.timeout_seconds,
         heartbeat_seconds=ask.heartbeat_seconds,
-        trace=HttpTrace(reveal=ask.reveal),
+        trace=HttpTrace(reveal=reveal),
     )

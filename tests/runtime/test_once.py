@@ -126,9 +126,22 @@ async def test_a_node_that_owns_nothing_has_another_perform_the_task(database: s
         result = await asking.requests.perform_once(request(function, trace=HttpTrace(reveal=True)))
         assert isinstance(result, TaskSucceeded) and bytes(result.output) == b'{"got":{"a":1}}'
         (called,) = owner.targets.calls
-        assert called.trace is not None and called.trace.reveal and called.payload.value == {"a": 1}
+        assert called.trace is not None and called.payload.value == {"a": 1}
         owner.targets.handlers["S"] = failing
         assert await asking.requests.perform_once(request(function)) == TaskFailed(1, "Broken", "so")
+
+
+async def test_a_node_reveals_no_secrets_to_another_unless_it_was_told_to(database: str) -> None:
+    function = "arn:aws:lambda:us-east-1:000000000000:function:f"
+    for reveals in (True, False):
+        targets = CommandedTargets({"S": lambda payload: payload})
+        async with (
+            open_node(database, targets, listen=True, reveal_secrets=reveals) as owner,
+            open_node(database, owns_shards=False, reveal_secrets=True) as asking,
+        ):
+            await asking.requests.perform_once(request(function, trace=HttpTrace(reveal=True)))
+            (called,) = owner.targets.calls
+            assert called.trace is not None and called.trace.reveal is reveals
 
 
 async def test_without_an_engine_the_task_cannot_be_performed(database: str) -> None:
