@@ -36,6 +36,7 @@ EXPLANATIONS: Final[Mapping[DiagnosticCode, str]] = {
     DiagnosticCode.UNASSIGNED_VARIABLE: "A variable is read, and no state on any way there assigns it.",
     DiagnosticCode.UNREADABLE_VARIABLE: "A variable's name has a hyphen: no expression can read it. An error with `--target aws`.",
     DiagnosticCode.IMPOSSIBLE_PATH: "A path or expression reads what can never be there.",
+    DiagnosticCode.IGNORED_PATH_END: "A path ends with a bracket that opens nothing; it is read without.",
     DiagnosticCode.UNKNOWN_ERROR_NAME: "ErrorEquals names a `States.` error that does not exist.",
     DiagnosticCode.UNREACHABLE_RETRIER: "Earlier entries of Retry match every error that this one names.",
     DiagnosticCode.UNREACHABLE_CATCHER: "Earlier entries of Catch match every error that this one names.",

@@ -21,6 +21,7 @@ Condition: TypeAlias = Callable[[Scope], bool]
 COMBINATORS: Final = ("And", "Or", "Not")
 _TOP_ONLY: Final = ("Next", "Assign")
 _JSONATA_ONLY: Final = ("Condition", "Output")
+_MEMBERS: Final = frozenset({*OPERATORS, *COMBINATORS, *_TOP_ONLY, "Variable", "Comment"})
 
 
 def check_rule(report: Report, rule: Json, place: Place, *, top: bool = True) -> None:
@@ -75,7 +76,8 @@ def _check_members(report: Report, rule: Mapping[str, Json], place: Place, *, to
         elif key in _JSONATA_ONLY:
             report.error(place, query_rules.wrong_language(key, QueryLanguage.JSONPATH))
         else:
-            hint = "Only a rule directly in Choices may have it." if key in _TOP_ONLY else None
+            misplaced = key in _TOP_ONLY
+            hint = "Only a rule directly in Choices may have it." if misplaced else report.meant(key, _MEMBERS)
             report.error(place, f"Field '{key}' is not supported", hint=hint)
     if comparison and "Variable" not in rule:
         report.error(place, "The field 'Variable' is required but was missing")

@@ -55,6 +55,7 @@ class DiagnosticCode(StrEnum):
     UNASSIGNED_VARIABLE = "unassigned-variable"
     UNREADABLE_VARIABLE = "unreadable-variable"
     IMPOSSIBLE_PATH = "impossible-path"
+    IGNORED_PATH_END = "ignored-path-end"
     UNKNOWN_ERROR_NAME = "unknown-error-name"
     UNREACHABLE_RETRIER = "unreachable-retrier"
     UNREACHABLE_CATCHER = "unreachable-catcher"

@@ -73,6 +73,15 @@ class Report:
         near = get_close_matches(name.lower(), lower, 1, cutoff=0.75)
         return lower[near[0]] if near else None
 
+    def meant(self, name: str, known: Collection[str]) -> str | None:
+        """A hint at the field that was probably meant."""
+        near = self.nearest(name, known)
+        if near is None:
+            return None
+        if near.lower() == name.lower():
+            return f"Field names are case-sensitive: write '{near}'."
+        return f"Did you mean '{near}'?"
+
     @property
     def has_errors(self) -> bool:
         """Whether any finding refuses the definition."""

@@ -126,7 +126,7 @@ class _Walk:
         for key, item in value.items():
             field = table.get(key)
             if field is None:
-                report.error(place, f"Field '{key}' is not supported", hint=self._meant(key, table))
+                report.error(place, f"Field '{key}' is not supported", hint=self.report.meant(key, table))
                 continue
             kind = field.kind(language)
             if kind is None:
@@ -141,14 +141,6 @@ class _Walk:
                 rules.VALUE_CHECKS[kind](report, item, (place, key), language)
         self._groups(value, place, field_set, language)
         return True
-
-    def _meant(self, name: str, table: Mapping[str, object]) -> str | None:
-        near = self.report.nearest(name, table)
-        if near is None:
-            return None
-        if near.lower() == name.lower():
-            return f"Field names are case-sensitive: write '{near}'."
-        return f"Did you mean '{near}'?"
 
     def _left_open(self, kind: Kind, value: Json, place: Place) -> bool:
         if kind in _FREE or (kind in _STRINGS and isinstance(value, str)):

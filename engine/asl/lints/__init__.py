@@ -20,6 +20,7 @@ LINTS: Final[tuple[Lint, ...]] = (
     timeouts.check_timeouts,
     variables.check_variables,
     paths.check_paths,
+    paths.check_path_ends,
     maps.check_maps,
     secrets.check_secrets,
 )

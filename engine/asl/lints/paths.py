@@ -14,7 +14,7 @@ from stepwell.engine.asl.diagnostics import DiagnosticCode
 from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.lints.references import expressions_of, template_strings
 from stepwell.engine.asl.lints.shapes import SCALAR, Shape, at, cut, joined, missing_step, put, shape_of, steps_of_path
-from stepwell.engine.asl.lints.walk import StateAt, language_of, states_in
+from stepwell.engine.asl.lints.walk import StateAt, all_states, language_of, states_in
 from stepwell.engine.asl.report import Place, Report, steps_of
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonata import Jsonata, source_of
@@ -56,6 +56,21 @@ def check_paths(report: Report, definition: Mapping[str, Json]) -> None:
             if state.type == "Map":
                 inner = _item(state, inner)
             pending.extend((each.container, each.place, inner) for each in state.nested())
+
+
+def check_path_ends(report: Report, definition: Mapping[str, Json]) -> None:
+    """Look for paths whose last character is ignored: as AWS reads them, `$.a[` is `$.a`."""
+    for state in all_states(definition):
+        if state.language is QueryLanguage.JSONATA:
+            continue
+        for text, place in expressions_of(state):
+            if text.startswith("$") and len(text) > 2 and text.endswith("["):
+                report.warn(
+                    place,
+                    f"The bracket at the end of the path '{text[:200]}' is ignored",
+                    DiagnosticCode.IGNORED_PATH_END,
+                    hint=f"Leave it out, or write what is to come after '{text[:-1][:200]}'.",
+                )
 
 
 def _inputs(container: Mapping[str, Json], states: Mapping[str, StateAt], first: Shape) -> dict[str, Shape]:

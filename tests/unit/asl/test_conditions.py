@@ -31,6 +31,22 @@ def faults(rule: Any, *, top: bool = False) -> list[str]:
     return [finding.message for finding in report.findings]
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    (
+        ("NumericEquls", "Did you mean 'NumericEquals'?"),
+        ("numericEquals", "Field names are case-sensitive: write 'NumericEquals'."),
+        ("Varaible", "Did you mean 'Variable'?"),
+        ("Whatever", None),
+    ),
+)
+def test_the_field_that_was_meant_is_guessed(name: str, hint: str | None) -> None:
+    report = Report()
+    check_rule(report, {"Variable": "$.a", "IsNull": True, name: 1}, None, top=False)
+    (found,) = report.findings
+    assert (found.message, found.hint) == (f"Field '{name}' is not supported", hint)
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 def test_every_operator_with_a_right_and_a_wrong_operand(name: str) -> None:
     right, wrong = OPERANDS[OPERATORS[name].operand]

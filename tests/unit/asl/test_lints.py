@@ -40,6 +40,25 @@ def leads(to: str, **fields: Any) -> dict[str, Any]:
     return {"Type": "Pass", "Next": to, **fields}
 
 
+# Paths
+
+
+@pytest.mark.parametrize("path", ("$.a[", "$.a[0][", "$$.Execution["))
+def test_ends_of_paths_that_are_ignored(path: str) -> None:
+    assert codes({"A": ends(InputPath=path)}) == [("ignored-path-end", "/States/A/InputPath")]
+    assert codes({"A": ends(Parameters={"b": {"c.$": path}})}) == [("ignored-path-end", "/States/A/Parameters/b/c.$")]
+
+
+@pytest.mark.parametrize("path", ("$", "$.a", "$.a[0]", "$['a[']", "$['a.']"))
+def test_ends_of_paths_that_mean_something(path: str) -> None:
+    assert codes({"A": ends(InputPath=path, Parameters={"a": "[$.", "b.$": "States.Format('$.[', $.a)"})}) == []
+
+
+def test_only_paths_are_looked_at_for_their_ends() -> None:
+    rule = {"Variable": "$.a", "StringEquals": "$5.", "Next": "B"}
+    assert codes({"A": {"Type": "Choice", "Choices": [rule]}, "B": ends(Result="$.a[")}) == []
+
+
 # Error names, Retry and Catch
 
 
