@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from stepwell.engine.ids import ExecutionId
@@ -16,6 +16,9 @@ from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.map_events import MapRunEvent, Message
 from stepwell.engine.machine.map_run import ItemStatus, Progress, SourceItem
 from stepwell.engine.machine.map_spec import MapRunSpec, ReaderSpec
+
+ITEMS_BYTES: Final = 8 * 1024 * 1024
+"""Input and output of the children that are read at a time: the one that reaches it is the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +128,11 @@ class MapRunStore(Protocol):
         after: int = -1,
         limit: int = 1000,
         data: bool = True,
+        most_bytes: int = ITEMS_BYTES,
     ) -> Sequence[MapItem]:
-        """Children by number, those of one status or all; without input and output unless `data`."""
+        """Children by number, those of one status or all; without input and output unless `data`. With these fewer than `limit` are
+        given when they are large, so that only an empty answer tells that there are no more.
+        """
 
     async def unsuccessful(self, id: ExecutionId) -> dict[ItemStatus, tuple[int, int]]:
         """How many children, of how many items, ended otherwise than well, by status."""

@@ -6,7 +6,7 @@ Times are milliseconds since the Unix epoch. Ids are the sixteen bytes of `ids.E
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -788,7 +788,10 @@ class RuntimeStore(Protocol):
     async def timers_due(self, shards: Sequence[int], until: int, limit: int) -> Sequence[tuple[ExecutionId, int, int]]:
         """(execution, timer, due_at) of timers due before `until`, soonest first."""
 
-    async def inbox(self, shards: Sequence[int], limit: int) -> Sequence[InboxRow]: ...
+    async def inbox(
+        self, shards: Sequence[int], limit: int, rows: Collection[int] = (), receivers: Collection[ExecutionId] = ()
+    ) -> Sequence[InboxRow]:
+        """The oldest messages for these shards, without these `rows` and those for these `receivers`."""
 
     async def post(self, execution: ExecutionId, event: Event) -> None:
         """Put an event into an execution's inbox, for its owner."""

@@ -14,6 +14,7 @@ from enum import Enum
 
 from stepwell.engine.clock import Clock
 from stepwell.engine.errors import BadBatchError, StoreUnavailableError
+from stepwell.engine.machine.map_events import ChildFinished
 from stepwell.engine.ports import CommitEntry, RuntimeStore
 from stepwell.engine.runtime.failpoints import reach
 from stepwell.engine.runtime.identity import Identity
@@ -38,6 +39,12 @@ class Fate(Enum):
 
 
 Told = Callable[[Fate, str], None]
+
+
+def size_of(entry: CommitEntry) -> int:
+    """The bytes of an entry that can be many."""
+    told = (len(event.output) for _, event in entry.posts if isinstance(event, ChildFinished))
+    return len(entry.chunk) + sum(len(run.spec) for run in entry.map_runs_new) + sum(told)
 
 
 class Committer:
@@ -74,7 +81,7 @@ class Committer:
     def submit(self, entry: CommitEntry, told: Told) -> None:
         """Queue an entry; `told` is called on the event loop once its fate is known."""
         self._queue.append((entry, told))
-        self._bytes += len(entry.chunk)
+        self._bytes += size_of(entry)
         self._idle.clear()
         self._wake.set()
 
@@ -88,7 +95,7 @@ class Committer:
             size = 0
             while self._queue and len(batch) < MAX_BATCH and size < MAX_BATCH_BYTES:
                 item = self._queue.popleft()
-                size += len(item[0].chunk)
+                size += size_of(item[0])
                 batch.append(item)
             await self._commit(batch)
             self._bytes -= size

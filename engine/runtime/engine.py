@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """Beyond this much waiting to be committed, new work is refused with 503 until it has drained."""
 MACHINES_CACHED: Final = 2_000
+INBOX_ROWS: Final = 1_000
+"""Messages read at a time."""
 FORGOTTEN_MS: Final = 60_000
 """How long an outcome may be on its way from a worker that lives."""
 STILL_BUSY_MS: Final = 50
@@ -112,6 +114,7 @@ class Engine(Effects):
         self._opened = 0.0
         self._inbox_wake = asyncio.Event()
         self._inbox_seen: set[int] = set()
+        self._inbox_held = False
         self._unsure: set[int] = set()
         self._unsure_wake = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
@@ -254,6 +257,8 @@ class Engine(Effects):
 
     def consumed(self, row: int) -> None:
         self._inbox_seen.discard(row)
+        if self._inbox_held:  # there is room for what waits in the store
+            self._inbox_wake.set()
 
     @contextmanager
     def watching(self, id: ExecutionId) -> Iterator[asyncio.Future[ExecutionView]]:
@@ -358,7 +363,10 @@ class Engine(Effects):
             generation = self.executor.generation
             try:
                 await self.identity.settled()  # else a commit of unknown fate may consume what we read
-                rows = await self._store.inbox(sorted(self.executor.owned), 1000) if self.executor.owned else []
+                held = self.map_runs.crowded() if self.map_runs is not None else []
+                self._inbox_held = bool(held)
+                shards = sorted(self.executor.owned)
+                rows = await self._store.inbox(shards, INBOX_ROWS, under_way, held) if shards else []
             except StoreUnavailableError as error:
                 log.warning("the inbox cannot be read", extra={"reason": str(error)})
                 pause = self._options.poll_most
@@ -366,8 +374,7 @@ class Engine(Effects):
             if generation != self.executor.generation:  # another owner may have consumed them meanwhile
                 self._inbox_wake.set()
                 continue
-            fresh = [row for row in rows if row.id not in under_way]
-            for row in fresh:
+            for row in rows:
                 self._inbox_seen.add(row.id)
                 if isinstance(row.event, MAP_RUN_EVENTS):
                     if self.map_runs is not None:
@@ -375,7 +382,7 @@ class Engine(Effects):
                 else:
                     self._apply_inbox(row.execution, row.event, row.id)
             await self.dispatcher.flush_sent()
-            pause = self._options.poll_least if fresh else min(pause * 1.5, self._options.poll_most)
+            pause = self._options.poll_least if rows else min(pause * 1.5, self._options.poll_most)
 
     def _apply_inbox(self, id: ExecutionId, event: events.Event, row: int) -> None:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

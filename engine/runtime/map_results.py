@@ -127,6 +127,6 @@ class Results:
                     item.cause,
                     item.redrives,
                 )
-            if len(page) < _PAGE:
+            if not page:
                 return
             after = page[-1].number

@@ -123,6 +123,15 @@ class Mailbox:
     mail: deque[Mail]
     wake: asyncio.Event
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more has come than the next steps consume."""
+        return len(self.mail) >= 2 * PAGE_ITEMS or sum(map(_weight, self.mail)) >= 4 * PAGE_BYTES
+
+
+def _weight(mail: Mail) -> int:
+    return len(mail.event.output) if isinstance(mail.event, ChildFinished) else 0
+
 
 class FencedError(StepwellError):
     """A step of a Map Run was refused: another node owns it, or has."""
@@ -300,9 +309,9 @@ class Steps:
                     deferred.append(mail)
                     continue
                 self._taken.append(mail)
+                size += _weight(mail)
                 match event:
                     case ChildFinished():
-                        size += len(event.output)
                         self._child_finished(entry, event, ended)
                     case MapRunStopped():
                         if not self._ended:
@@ -491,11 +500,9 @@ class Steps:
             left -= len(item.input)
             entry.items_started.append(item.number)
             sizes.append(item.size)
+            self._begin(entry, item)  # also one that was there: it begins again if its execution is there no more
             if item.redrives:
-                self._running[item.number] = item.size
-                entry.posts.append((self._child(item.number)[2], events.Redriven()))
-            else:
-                self._begin(entry, item)
+                entry.posts.append((entry.children[-1].id, events.Redriven()))
         self._plan.started(sizes)
 
     def _begin(self, entry: MapRunEntry, item: MapItem) -> None:

@@ -68,6 +68,10 @@ class MapRuns:
         box.mail.append(Mail(event, row))
         box.wake.set()
 
+    def crowded(self) -> list[ExecutionId]:
+        """Map Runs that have so much mail that the rest may wait in the store."""
+        return [id for id, driver in self._drivers.items() if driver.box.crowded]
+
     def drop_shards(self, shards: set[int]) -> None:
         """Forget the Map Runs of shards that are no longer ours."""
         for id in [id for id in self._drivers if shard_of(id) in shards]:

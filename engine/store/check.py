@@ -18,6 +18,7 @@ from stepwell.engine.ids import SHARD_COUNT, ExecutionId, as_uuid
 from stepwell.engine.machine.chunks import Chunk, decode
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import TERMINAL
+from stepwell.engine.machine.map_run import ItemStatus
 from stepwell.engine.machine.snapshot import Delta, Folded, fold
 from stepwell.engine.store.codes import STATUS_OF, TIMER_OF
 from stepwell.engine.store.failures import store_errors
@@ -65,6 +66,8 @@ INVARIANTS: Final[dict[str, str]] = {
 }
 """What is checked, by name."""
 
+_ITEM_STATUSES: Final = ", ".join(f"({status.value}, '{status.name.lower()}')" for status in ItemStatus)
+
 _OF_ALL: Final[dict[str, str]] = {
     "shards": (
         "SELECT 'shard ' || n FROM cluster c CROSS JOIN generate_series(0, c.shard_count - 1) n"
@@ -89,15 +92,17 @@ _OF_ALL: Final[dict[str, str]] = {
         " WHERE e.id IS NULL OR m.shard <> get_byte(uuid_send(m.id), 0)"
     ),
     "map run counts": (
-        "SELECT m.id::text FROM map_run m"
-        " CROSS JOIN LATERAL (SELECT coalesce(convert_from(m.progress, 'UTF8')::json, '{}') AS p) p"
-        " CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE i.status = 1) AS pending, count(*) FILTER (WHERE i.status = 2)"
-        "  AS running, count(*) FILTER (WHERE i.status = 3) AS succeeded, count(*) AS made"
-        "  FROM map_item i WHERE i.map_run = m.id) c"
-        " WHERE c.made <> coalesce((p.p->>'made')::int, 0)"
-        " OR c.pending <> coalesce((p.p->'executions'->>'pending')::int, 0)"
-        " OR c.running <> coalesce((p.p->'executions'->>'running')::int, 0)"
-        " OR c.succeeded <> coalesce((p.p->'executions'->>'succeeded')::int, 0)"
+        "WITH run AS MATERIALIZED (SELECT id, coalesce(convert_from(progress, 'UTF8')::json, '{}') AS p FROM map_run)"  # noqa: S608
+        ", standing AS MATERIALIZED ("
+        "  SELECT map_run, status, count(*) AS executions, sum(size) AS items FROM map_item GROUP BY map_run, status)"
+        " SELECT r.id || ' ' || s.name FROM run r"
+        f" CROSS JOIN (VALUES {_ITEM_STATUSES}) s (status, name)"
+        " LEFT JOIN standing c ON c.map_run = r.id AND c.status = s.status"
+        " WHERE coalesce(c.executions, 0) <> coalesce((r.p->'executions'->>s.name)::bigint, 0)"
+        " OR coalesce(c.items, 0) <> coalesce((r.p->'items'->>s.name)::bigint, 0)"
+        " UNION ALL SELECT r.id || ' made' FROM run r"
+        " WHERE (SELECT coalesce(sum(executions), 0) FROM standing c WHERE c.map_run = r.id)"
+        " <> coalesce((r.p->>'made')::bigint, 0)"
     ),
     "child of map run": (
         "SELECT e.id::text FROM execution e JOIN map_run m ON m.id = e.map_run LEFT JOIN map_item i ON i.map_run = e.map_run AND i.item = e.map_item"

@@ -18,7 +18,7 @@ from stepwell.engine.machine.events import Started
 from stepwell.engine.machine.map_events import MapRunEvent, MapRunUpdated, Message
 from stepwell.engine.machine.map_run import ItemStatus, Progress
 from stepwell.engine.machine.map_spec import MapRunSpec
-from stepwell.engine.map_ports import MapItem, MapRunEntry, MapRunView, StoredMapRun
+from stepwell.engine.map_ports import ITEMS_BYTES, MapItem, MapRunEntry, MapRunView, StoredMapRun
 from stepwell.engine.store.codes import STATUS_CODES, STATUS_OF, bucket_of
 from stepwell.engine.store.pages import make_position, read_position
 from stepwell.engine.store.runtime_store import PostgresRuntimeStore, store_errors
@@ -79,16 +79,21 @@ class PostgresMapRunStore:
         after: int = -1,
         limit: int = 1000,
         data: bool = True,
+        most_bytes: int = ITEMS_BYTES,
     ) -> Sequence[MapItem]:
         columns = "item, status, size, error, cause, started_at, stopped_at, redrives"
         columns += ", input, output" if data else ", ''::bytea AS input, NULL::bytea AS output"
         where = "" if status is None else " AND status = $4"
         values: list[Any] = [as_uuid(id), after, limit, *([] if status is None else [int(status)])]
+        found = f"SELECT * FROM map_item WHERE map_run = $1 AND item > $2{where} ORDER BY item LIMIT $3"  # noqa: S608
+        statement = f"SELECT {columns} FROM ({found}) i ORDER BY item"  # noqa: S608
+        if data:
+            size = "octet_length(input) + coalesce(octet_length(output), 0)"
+            sized = f"SELECT *, sum({size}) OVER (ORDER BY item) - ({size}) AS before FROM ({found}) i"  # noqa: S608
+            values.append(most_bytes)
+            statement = f"SELECT {columns} FROM ({sized}) i WHERE before < ${len(values)} ORDER BY item"  # noqa: S608
         async with store_errors():
-            rows = await self._pool.fetch(
-                f"SELECT {columns} FROM map_item WHERE map_run = $1 AND item > $2{where} ORDER BY item LIMIT $3",  # noqa: S608
-                *values,
-            )
+            rows = await self._pool.fetch(statement, *values)
         return [
             MapItem(
                 number=row["item"], status=ItemStatus(row["status"]), size=row["size"], input=row["input"],

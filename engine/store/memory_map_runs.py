@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from uuid import UUID
 
 import msgspec
@@ -15,7 +16,7 @@ from stepwell.engine.machine.events import Started
 from stepwell.engine.machine.map_events import MapRunEvent, MapRunUpdated
 from stepwell.engine.machine.map_run import ItemStatus, Progress
 from stepwell.engine.machine.map_spec import MapRunSpec
-from stepwell.engine.map_ports import MapItem, MapRunEntry, MapRunView, StoredMapRun
+from stepwell.engine.map_ports import ITEMS_BYTES, MapItem, MapRunEntry, MapRunView, StoredMapRun
 from stepwell.engine.ports import NewExecution
 from stepwell.engine.store.memory import page
 from stepwell.engine.store.memory_runtime import MapRunRow, MemoryRuntimeStore
@@ -58,11 +59,15 @@ class MemoryMapRuns:
         after: int = -1,
         limit: int = 1000,
         data: bool = True,
+        most_bytes: int = ITEMS_BYTES,
     ) -> Sequence[MapItem]:
         row = self._store.map_runs.get(id)
         items = [item for _, item in sorted(row.items.items())] if row is not None else []
         found = [item for item in items if item.number > after and status in (None, item.status)][:limit]
-        return found if data else [replace(item, input=b"", output=None) for item in found]
+        if not data:
+            return [replace(item, input=b"", output=None) for item in found]
+        before = accumulate((len(item.input) + len(item.output or b"") for item in found), initial=0)
+        return [item for item, size in zip(found, before, strict=False) if size < most_bytes]
 
     async def unsuccessful(self, id: ExecutionId) -> dict[ItemStatus, tuple[int, int]]:
         counts: dict[ItemStatus, tuple[int, int]] = {}
@@ -83,7 +88,8 @@ class MemoryMapRuns:
         self._write_items(row, entry)
         starts = self._begin(row, entry)
         for receiver, message in entry.posts:
-            self._store.put(receiver, message)
+            if receiver not in starts:
+                self._store.put(receiver, message)
         for inbox in entry.inbox_gone:
             self._store.inbox_rows.pop(inbox, None)
         return starts

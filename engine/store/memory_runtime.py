@@ -6,7 +6,7 @@ tables have, so that what Postgres would refuse is refused here. For simulations
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -269,9 +269,15 @@ class MemoryRuntimeStore:
 
     # -- inbox -----------------------------------------------------------------------------------------------------
 
-    async def inbox(self, shards: Sequence[int], limit: int) -> Sequence[InboxRow]:
+    async def inbox(
+        self, shards: Sequence[int], limit: int, rows: Collection[int] = (), receivers: Collection[ExecutionId] = ()
+    ) -> Sequence[InboxRow]:
         wanted = set(shards)
-        found = [(number, id, event) for number, (shard, id, event) in self.inbox_rows.items() if shard in wanted]
+        found = [
+            (number, id, event)
+            for number, (shard, id, event) in self.inbox_rows.items()
+            if shard in wanted and number not in rows and id not in receivers
+        ]
         return [InboxRow(number, id, _event_decoder.decode(event)) for number, id, event in sorted(found)[:limit]]
 
     async def started_input(self, id: ExecutionId) -> bytes | None:

@@ -3,6 +3,7 @@
 A partition holds the chunks of the executions that started in one month, of one retention class. Rows that came before
 their partition was made lie in the default one and are moved when it is. Executions go with their month: they are kept
 for the retention time after their end, and at most a month longer. So expiry is the dropping of tables, not of rows.
+Children of a Map Run are kept as long as the execution that started it.
 """
 
 from __future__ import annotations
@@ -81,11 +82,14 @@ DAY_MS: Final = 86_400_000
 MOST_STRAGGLERS: Final = 10_000
 """A month with more executions that must be kept (they run for long) is left as it is, rather than moved."""
 
+# A child execution belongs to its Map Run, which may still run or be redriven: it goes after it.
 _DELETE_EXECUTIONS: Final = """
 WITH gone AS (
-    SELECT id FROM execution
-     WHERE bucket = $1 AND started_at < $2 AND stopped_at < $3
-     ORDER BY started_at, id LIMIT $4 FOR UPDATE SKIP LOCKED
+    SELECT e.id FROM execution e
+     WHERE e.bucket = $1 AND e.started_at < $2 AND e.stopped_at < $3
+       AND NOT EXISTS (SELECT FROM map_run m WHERE m.id = e.map_run)
+       AND NOT EXISTS (SELECT FROM map_run m WHERE m.execution_id = e.id AND m.stopped_at IS NULL)
+     ORDER BY e.started_at, e.id LIMIT $4 FOR UPDATE SKIP LOCKED
 ), items AS (
     DELETE FROM map_item i USING gone g, map_run m WHERE m.execution_id = g.id AND i.map_run = m.id
 ), runs AS (
@@ -128,6 +132,12 @@ async def expire(
         " AND NOT EXISTS (SELECT FROM task t WHERE t.execution_id = h.execution_id AND t.task = h.task)",
         now - DAY_MS,
     )
+    await connection.execute(
+        "DELETE FROM inbox i WHERE created_at < $1"
+        " AND NOT EXISTS (SELECT FROM execution e WHERE e.id = i.execution_id)"
+        " AND NOT EXISTS (SELECT FROM map_run m WHERE m.id = i.execution_id)",
+        now - DAY_MS,
+    )
     return result
 
 
@@ -138,7 +148,7 @@ async def _expire_bucket(
     while True:
         deleted = int((await connection.execute(_DELETE_EXECUTIONS, bucket, end, cutoff, batch)).split()[-1])
         result.executions += deleted
-        if deleted < batch:
+        if not deleted:  # after a batch with parents their children can go
             break
     stragglers = [row[0] for row in await connection.fetch(_STRAGGLERS, bucket, end, MOST_STRAGGLERS + 1)]
     if len(stragglers) > MOST_STRAGGLERS:

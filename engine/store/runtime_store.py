@@ -6,7 +6,7 @@ Commits go over a connection of their own, so that nothing queues before them an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -182,10 +182,13 @@ class PostgresRuntimeStore:
 
     # -- inbox -----------------------------------------------------------------------------------------------------
 
-    async def inbox(self, shards: Sequence[int], limit: int) -> Sequence[InboxRow]:
+    async def inbox(
+        self, shards: Sequence[int], limit: int, rows: Collection[int] = (), receivers: Collection[ExecutionId] = ()
+    ) -> Sequence[InboxRow]:
+        without = list(rows), [as_uuid(id) for id in receivers]
         async with store_errors():
-            rows = await self._pool.fetch(QUERIES["inbox"], list(shards), limit)
-        return [InboxRow(row[0], ExecutionId(row[1].bytes), _event_decoder.decode(row[2])) for row in rows]
+            found = await self._pool.fetch(QUERIES["inbox"], list(shards), limit, *without)
+        return [InboxRow(row[0], ExecutionId(row[1].bytes), _event_decoder.decode(row[2])) for row in found]
 
     async def post(self, execution: ExecutionId, event: Event) -> None:
         async with store_errors():

@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from stepwell.engine.errors import BadBatchError
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.map_events import ChildFinished
+from stepwell.engine.map_ports import NewMapRun
 from stepwell.engine.ports import CommitEntry
+from stepwell.engine.runtime import commit
 from stepwell.engine.runtime.commit import Committer, Fate
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
@@ -66,3 +70,42 @@ async def test_a_refused_step_takes_no_other_with_it(refused: tuple[int, ...]) -
     assert {number for number, fate in fates.items() if fate is Fate.POISON} == set(refused)
     assert store.written == [entries[number].id for number, fate in sorted(fates.items()) if fate is Fate.COMMITTED]
     assert len(store.written) == len(entries) - len(refused)
+
+
+@pytest.mark.parametrize("kind", ("chunk", "spec", "output"))
+async def test_what_entries_hold_bounds_a_batch(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(commit, "MAX_BATCH_BYTES", 20)
+    many = b"1234567890"
+    entries = [entry(number) for number in range(5)]
+    for one in entries:
+        if kind == "chunk":
+            one.chunk = many
+        elif kind == "spec":
+            one.map_runs_new.append(
+                NewMapRun(
+                    id=one.id, number=1, arn="a", state="M", spec=many, max_concurrency=0, tolerated_count=None,
+                    tolerated_percentage=None,
+                )
+            )  # fmt: skip
+        else:
+            one.posts.append((one.id, ChildFinished(0, Status.SUCCEEDED, 1, msgspec.Raw(many))))
+    batches: list[int] = []
+    all_told = asyncio.Event()
+
+    class Noting(MemoryRuntimeStore):
+        async def commit(self, node: UUID, entries: Sequence[CommitEntry]) -> set[ExecutionId]:
+            batches.append(len(entries))
+            if sum(batches) == 5:
+                all_told.set()
+            return {one.id for one in entries}
+
+    store = Noting(SystemClock())
+    committer = Committer(store, Identity(store, NODE, SystemSeeds()), SystemClock(), NoMetrics())
+    for one in entries:
+        committer.submit(one, lambda fate, why: None)
+    assert committer.backlog_bytes == 50
+    committer.start()
+    async with asyncio.timeout(10):
+        await all_told.wait()
+    await committer.close()
+    assert (batches, committer.backlog_bytes) == ([2, 2, 1], 0)

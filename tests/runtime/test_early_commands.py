@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from stepwell.engine import ids
+from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.events import Started, StopRequested
@@ -21,11 +22,13 @@ class LateStarts(PostgresRuntimeStore):
     held_back = True
     reads_of_others = 0
 
-    async def inbox(self, shards: Sequence[int], limit: int) -> Sequence[InboxRow]:
-        rows = await super().inbox(shards, limit)
+    async def inbox(
+        self, shards: Sequence[int], limit: int, rows: Collection[int] = (), receivers: Collection[ExecutionId] = ()
+    ) -> Sequence[InboxRow]:
+        found = await super().inbox(shards, limit, rows, receivers)
         if not self.held_back:
-            return rows
-        others = [row for row in rows if not isinstance(row.event, Started)]
+            return found
+        others = [row for row in found if not isinstance(row.event, Started)]
         self.reads_of_others += bool(others)
         return others
 

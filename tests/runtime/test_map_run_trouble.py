@@ -12,14 +12,18 @@ import pytest
 
 from stepwell.engine.errors import StepwellError, StoreUnavailableError
 from stepwell.engine.ids import ExecutionId, shard_of
+from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.map_run import Child, ItemStatus, Maker, SourceItem
 from stepwell.engine.machine.map_spec import ReaderSpec
-from stepwell.engine.map_ports import MapRunEntry
+from stepwell.engine.map_ports import MapRunEntry, StoredMapRun
+from stepwell.engine.runtime import engine as engine_module
+from stepwell.engine.runtime import map_run_steps
 from stepwell.engine.runtime.map_runs import MapRuns
 from stepwell.engine.store.map_runs import PostgresMapRunStore
 from tests.runtime.test_map_run_storage import WRITE, reading
 from tests.runtime.test_map_runs import TASK, breaks, comes_true, distributed, map_run, nothing_left, started
+from tests.runtime.test_node import tasks
 from tests.support.nodes import CommandedTargets, Node, open_node
 from tests.support.waiting import until
 
@@ -232,3 +236,84 @@ async def test_others_have_their_turn_while_children_are_made(database: str, mon
         finally:
             counting.cancel()
         assert len(set(seen)) == len(seen) == 5
+
+
+async def test_pages_are_bounded_by_the_bytes_of_the_children(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_run_steps, "PAGE_BYTES", 150)
+    made: list[int] = []
+    commit = PostgresMapRunStore.commit_map_run
+
+    async def noting(self: PostgresMapRunStore, node: UUID, entry: MapRunEntry) -> dict[ExecutionId, int] | None:
+        made.append(len(entry.items_new))
+        return await commit(self, node, entry)
+
+    monkeypatch.setattr(PostgresMapRunStore, "commit_map_run", noting)
+    async with open_node(database) as node:
+        definition = distributed(ItemSelector={"padding": "x" * 80, "value.$": "$$.Map.Item.Value"})
+        view = await node.ended(await started(node, definition, list(range(9))))
+        assert view.output is not None and isinstance(view.output.value, list) and len(view.output.value) == 9
+    assert max(made) == 2 and sum(made) == 9
+
+
+async def test_much_mail_of_a_map_run_does_not_keep_others_from_theirs(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Map Run is in the midst of a step, and more waits for it than is read at a time."""
+    monkeypatch.setattr(engine_module, "INBOX_ROWS", 2)
+    may_go_on, stalled = asyncio.Event(), asyncio.Event()
+    load = PostgresMapRunStore.load_map_run
+    stalls = False
+
+    async def stalling(self: PostgresMapRunStore, id: ExecutionId) -> StoredMapRun | None:
+        if stalls:
+            stalled.set()
+            await may_go_on.wait()
+        return await load(self, id)
+
+    monkeypatch.setattr(PostgresMapRunStore, "load_map_run", stalling)
+    targets = CommandedTargets()
+    async with open_node(database, targets) as node:
+        id = await started(node, distributed(TASK, MaxConcurrency=1), [0, 1])
+        await until(lambda: len(targets.calls) == 1)
+        run = await map_run(node, id)
+        other = (await node.start(await node.machine(tasks("A"), "other"))).id
+        stalls = True
+        for _ in range(9):
+            assert await node.map_runs.update(
+                run.id, max_concurrency=2, tolerated_count=None, tolerated_percentage=None
+            )
+        await stalled.wait()
+        await node.engine._store.post(other, events.StopRequested())
+        node.engine.wake_inbox()
+        assert (await node.ended(other)).status is Status.ABORTED
+        may_go_on.set()
+        await until(lambda: len([call for call in targets.calls if call.state == "Work"]) == 2)
+        await nothing_left(node)
+        await node.requests.stop(id, None, None)
+
+
+async def test_a_crowded_map_run_is_told_the_rest_later(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_run_steps, "PAGE_ITEMS", 1)
+    monkeypatch.setattr(map_run_steps, "LEAST_PAGE_ITEMS", 1)
+    monkeypatch.setattr(engine_module, "INBOX_ROWS", 3)
+    async with open_node(database) as node:
+        view = await node.ended(await started(node, distributed(), list(range(30))))
+        assert view.output is not None and view.output.value == list(range(30))
+        await nothing_left(node)
+
+
+async def test_a_child_that_is_gone_is_begun_again_by_a_redrive(database: str) -> None:
+    targets = breaks(1)
+    async with open_node(database, targets) as node:
+        id = await started(node, distributed(TASK, ToleratedFailureCount=0), [1])
+        assert (await node.ended(id)).status is Status.FAILED
+    async with open_node(database, targets) as node:
+        await node.pool.execute(
+            "DELETE FROM history_chunk h USING execution e WHERE h.execution_id = e.id AND map_item = 0"
+        )
+        assert await node.pool.execute("DELETE FROM execution WHERE map_item = 0") == "DELETE 1"
+        targets.broken.clear()  # type: ignore[attr-defined]
+        await node.requests.redrive(id)
+        view = await node.ended(id)
+        assert view.output is not None and view.output.value == [1]
+        await nothing_left(node)

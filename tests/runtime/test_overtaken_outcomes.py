@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from stepwell.engine.ids import ExecutionId
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
 from stepwell.engine.ports import InboxRow, TaskAnswer
@@ -19,8 +20,10 @@ class ShutInbox(PostgresRuntimeStore):
 
     shut = True
 
-    async def inbox(self, shards: Sequence[int], limit: int) -> Sequence[InboxRow]:
-        return [] if self.shut else await super().inbox(shards, limit)
+    async def inbox(
+        self, shards: Sequence[int], limit: int, rows: Collection[int] = (), receivers: Collection[ExecutionId] = ()
+    ) -> Sequence[InboxRow]:
+        return [] if self.shut else await super().inbox(shards, limit, rows, receivers)
 
 
 async def test_a_failure_is_applied_that_leads_through_many_events_beside_another_outcome(database: str) -> None:

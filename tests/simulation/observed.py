@@ -6,7 +6,7 @@ Its protections can be switched off one by one, to show that the simulation noti
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from uuid import UUID
 
@@ -80,12 +80,14 @@ class ObservedStore(MemoryRuntimeStore):
     async def open_tasks(self, shards: Sequence[int]) -> Sequence[OpenTaskRow]:
         return [] if Protection.REDELIVERY in self._without else await super().open_tasks(shards)
 
-    async def inbox(self, shards: Sequence[int], limit: int) -> Sequence[InboxRow]:
-        rows = await super().inbox(shards, limit)
+    async def inbox(
+        self, shards: Sequence[int], limit: int, rows: Collection[int] = (), receivers: Collection[ExecutionId] = ()
+    ) -> Sequence[InboxRow]:
+        found = await super().inbox(shards, limit, rows, receivers)
         if Protection.INBOX in self._without:
-            for row in rows:
+            for row in found:
                 del self.inbox_rows[row.id]
-        return rows
+        return found
 
     async def lost_tasks(self, shards: Sequence[int], forgotten_before: int = 0) -> Sequence[OpenTaskRow]:
         return [] if Protection.RESCUE in self._without else await super().lost_tasks(shards, forgotten_before)

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from stepwell.engine.machine import chunks, events
+from stepwell.engine.machine.map_run import ItemStatus
 from stepwell.engine.store.check import INVARIANTS, check
 from stepwell.engine.store.pool import connect
 from tests.store.conftest import Stores
@@ -101,6 +102,12 @@ DAMAGE: dict[str, tuple[str, ...]] = {
     "map run counts": (
         a_map_run(OF.format("running")) + MAP_ITEM.format(status=1),
         a_map_run(OF.format("running"), '{"made": 1, "executions": {"pending": 1}}') + MAP_ITEM.format(status=3),
+        a_map_run(OF.format("running"), '{"made": 1, "executions": {"failed": 1}, "items": {"failed": 2}}')
+        + MAP_ITEM.format(status=4),
+        a_map_run(OF.format("running"), '{"made": 1, "executions": {"aborted": 1}, "items": {"failed": 1}}')
+        + MAP_ITEM.format(status=6),
+        a_map_run(OF.format("running"), '{"made": 2, "executions": {"timed_out": 1}, "items": {"timed_out": 1}}')
+        + MAP_ITEM.format(status=5),
     ),
     "child of map run": (
         a_map_run(OF.format("running"), '{"made": 1, "executions": {"pending": 1}}')
@@ -215,5 +222,19 @@ async def test_an_execution_posted_to_an_inbox_is_in_order(postgres: Stores, dat
         "INSERT INTO execution (id, shard, rev, status, machine_key, revision, name, arn, bucket, started_at, last_event)"
         " VALUES ('05000000-0000-0000-0000-000000000000', 5, 0, 1, 1, 1, 'n', 'a', 1, 0, 0)",
         "INSERT INTO inbox (shard, execution_id, event, created_at) VALUES (5, '05000000-0000-0000-0000-000000000000', '', 0)",
+    )
+    assert await names_found(database) == set()
+
+
+@pytest.mark.parametrize("status", ItemStatus)
+async def test_a_map_run_that_has_counted_right_is_in_order(
+    postgres: Stores, database: str, status: ItemStatus
+) -> None:
+    name = status.name.lower()
+    progress = f'{{"made": 1, "executions": {{"{name}": 1}}, "items": {{"{name}": 1}}}}'
+    await populated(postgres)
+    run_sql(
+        database,
+        *filter(None, (a_map_run(OF.format("running"), progress) + MAP_ITEM.format(status=status.value)).split("; ")),
     )
     assert await names_found(database) == set()

@@ -140,6 +140,27 @@ async def test_a_child_is_begun_once(runs: Runs) -> None:
     assert len(await runs.inbox(child(0).id)) == 1
 
 
+async def test_a_child_that_begins_is_told_nothing_else(runs: Runs) -> None:
+    """A redrive begins a child again whose execution is there no more."""
+    await runs.step(items_new=[item(0, ItemStatus.RUNNING), item(1)], children=[child(0)])
+    again = [(child(number).id, events.Redriven()) for number in range(2)]
+    assert (await runs.step(children=[child(0), child(1)], posts=again)).keys() == {child(1).id}
+    assert [type(event) for event in await runs.inbox(child(0).id)] == [events.Started, events.Redriven]
+    assert [type(event) for event in await runs.inbox(child(1).id)] == [events.Started]
+
+
+async def test_large_children_are_read_few_at_a_time(runs: Runs) -> None:
+    """Each has seven bytes of input; one that is larger than all may be is given alone."""
+    await runs.step(items_new=[item(number, ItemStatus.RUNNING) for number in range(5)])
+    await runs.step(items_ended=[item(1, ItemStatus.SUCCEEDED, output=b"[" + 20 * b" " + b"]")])
+    assert [each.number for each in await runs.items(most_bytes=1)] == [0]
+    assert [each.number for each in await runs.items(most_bytes=8)] == [0, 1]
+    assert [each.number for each in await runs.items(most_bytes=8, after=1)] == [2, 3]
+    running = await runs.items(most_bytes=15, status=ItemStatus.RUNNING)
+    assert [each.number for each in running] == [0, 2, 3]
+    assert len(await runs.items(most_bytes=1, data=False)) == 5
+
+
 async def test_a_step_is_fenced_by_revision_and_owner(runs: Runs) -> None:
     entry = await runs.entry(items_new=[item(0)])
     assert await runs.store.commit_map_run(UUID(int=99), entry) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -95,3 +96,67 @@ async def test_months_in_the_default_partition_expire_too(postgres: Stores, pool
         expired = await partitions.expire(connection, JANUARY + 200 * DAY)
     assert expired.executions == 1
     assert await tables_of(pool) == []
+
+
+MAP_RUN = UUID(int=7)
+
+
+async def begin_map_run(pool: asyncpg.Pool[Any], parent: StoredRun, children: list[StoredRun], *, ended: bool) -> None:
+    await pool.execute(
+        "INSERT INTO map_run (id, shard, status, execution_id, number, arn, state, started_at, stopped_at,"
+        " max_concurrency, spec, progress) VALUES ($1, 0, $4, $2, 1, 'a', 'M', 0, $3, 0, '{}', '{}')",
+        MAP_RUN, UUID(bytes=parent.id), 1 if ended else None, 2 if ended else 1,
+    )  # fmt: skip
+    for number, child in enumerate(children):
+        await pool.execute(
+            "UPDATE execution SET map_run = $1, map_item = $2 WHERE id = $3", MAP_RUN, number, UUID(bytes=child.id)
+        )
+
+
+async def test_children_of_a_map_run_are_kept_as_long_as_its_execution(
+    postgres: Stores, pool: asyncpg.Pool[Any]
+) -> None:
+    now = JANUARY + 200 * DAY
+    children = [await begun(postgres, run_at(JANUARY + n * DAY, f"child-{n}", FAIL)) for n in range(3)]
+    parent = await begun(postgres, run_at(now - 50 * DAY, "parent", FAIL))
+    await begin_map_run(pool, parent, children, ended=True)
+    async with pool.acquire() as connection:
+        expired = await partitions.expire(connection, now, batch=2)
+        assert (expired.executions, expired.moved) == (0, 3)
+        for child in children:
+            view = await postgres.executions.describe(child.id)
+            assert view is not None and view.input is not None
+        expired = await partitions.expire(connection, now + 200 * DAY, batch=2)
+        assert expired.executions == 4
+        assert await connection.fetchval("SELECT count(*) FROM execution") == 0
+        assert await connection.fetchval("SELECT count(*) FROM map_run") == 0
+
+
+async def test_all_of_a_month_go_at_once_parents_before_their_children(
+    postgres: Stores, pool: asyncpg.Pool[Any]
+) -> None:
+    parent = await begun(postgres, run_at(JANUARY, "parent", FAIL))
+    children = [await begun(postgres, run_at(JANUARY + n, f"child-{n}", FAIL)) for n in range(3)]
+    await begin_map_run(pool, parent, children, ended=True)
+    async with pool.acquire() as connection:
+        expired = await partitions.expire(connection, JANUARY + 200 * DAY)
+    assert (expired.executions, expired.moved) == (4, 0)
+
+
+async def test_an_execution_whose_map_run_goes_on_is_kept(postgres: Stores, pool: asyncpg.Pool[Any]) -> None:
+    parent = await begun(postgres, run_at(JANUARY, "parent", FAIL))
+    await begin_map_run(pool, parent, [], ended=False)
+    async with pool.acquire() as connection:
+        expired = await partitions.expire(connection, JANUARY + 200 * DAY)
+    assert (expired.executions, expired.moved) == (0, 1)
+
+
+async def test_messages_for_nobody_go(postgres: Stores, pool: asyncpg.Pool[Any]) -> None:
+    run = await begun(postgres, run_at(JANUARY, "there", FAIL))
+    post = "INSERT INTO inbox (shard, execution_id, event, created_at) VALUES (0, $1, '', $2)"
+    for receiver, age in ((UUID(int=1), 2 * DAY), (UUID(int=2), 0), (UUID(bytes=run.id), 2 * DAY)):
+        await pool.execute(post, receiver, JANUARY + 10 * DAY - age)
+    async with pool.acquire() as connection:
+        await partitions.expire(connection, JANUARY + 10 * DAY)
+    rows = await pool.fetch("SELECT execution_id FROM inbox ORDER BY id")
+    assert [row[0] for row in rows] == [UUID(int=2), UUID(bytes=run.id)]

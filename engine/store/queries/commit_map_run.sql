@@ -53,6 +53,7 @@ WITH fence AS MATERIALIZED (
     INSERT INTO inbox (shard, execution_id, event, created_at)
     SELECT n.shard, n.id, n.event, $9
       FROM unnest($30::uuid[], $31::smallint[], $32::bytea[]) AS n (id, shard, event), stepped s
+     WHERE NOT EXISTS (SELECT FROM children c WHERE c.id = n.id) -- one that has only just begun is told nothing else
 )
 , gone AS (
     DELETE FROM inbox i USING unnest($33::bigint[]) AS n (id), stepped s WHERE i.shard = $3 AND i.id = n.id

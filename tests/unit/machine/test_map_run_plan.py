@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepwell.engine.asl.parse import parse_definition
+from stepwell.engine.asl.states import MapState
 from stepwell.engine.clock import Entropy
-from stepwell.engine.jsontypes import Document, write
+from stepwell.engine.jsontypes import Document, Json, write
 from stepwell.engine.machine.map_run import (
     ChildResult,
     Ended,
@@ -25,6 +26,8 @@ from stepwell.engine.machine.map_run import (
     result_texts,
 )
 from stepwell.engine.machine.map_spec import BatchSpec, MapRunSpec, WriterSpec
+from stepwell.engine.query.jsonata import FULL, Outcomes, OverBudgetError, carry_out
+from stepwell.engine.query.jsonpath import effort
 from stepwell.engine.states_errors import StatesError
 
 MACHINE = parse_definition(
@@ -193,3 +196,52 @@ def test_transformations_of_results() -> None:
     assert (whole["Output"], whole["Status"], whole["Input"]) == ("[1,[2]]", "SUCCEEDED", "1")
     (failed,) = result_texts(spec(), child(ItemStatus.FAILED, None))
     assert Document.trusted(failed).value["Error"] == "E"  # type: ignore[index,call-overload]
+
+
+def selecting(selector: Json, language: str = "JSONPath") -> MapState:
+    processor: Json = {
+        "ProcessorConfig": {"Mode": "DISTRIBUTED"},
+        "StartAt": "W",
+        "States": {"W": {"Type": "Succeed"}},
+    }
+    state: Json = {"Type": "Map", "ItemSelector": selector, "ItemProcessor": processor, "End": True}
+    return map_state(parse_definition({"StartAt": "M", "QueryLanguage": language, "States": {"M": state}}), "M")
+
+
+def test_an_item_draws_the_same_whenever_it_is_taken() -> None:
+    """Also where what was read before it was taken by another node; each item draws something else."""
+    state = selecting("{% [$uuid(), $random()] %}", "JSONata")
+    maker = Maker(spec(), state, Progress(), Entropy(7))
+    drawn = [child.input for item in items(20) for child in maker.take(item)]
+    assert len(set(drawn)) == 20
+    later = Maker(spec(), state, Progress(source=10, made=10), Entropy(7))
+    assert [child.input for item in items(20, 10) for child in later.take(item)] == drawn[10:]
+    other = Maker(spec(), state, Progress(), Entropy(8))
+    assert not {child.input for item in items(20) for child in other.take(item)} & set(drawn)
+
+
+def test_an_item_is_taken_again_with_what_is_known_then() -> None:
+    """After an expression that needs too much, with the outcome it would have had, and as the same child."""
+    heavy = "{% ($r := $random(); [$r, $sum([1..60000].($ * 1))]) %}"
+    maker = Maker(spec(), selecting(heavy, "JSONata"), Progress(), Entropy(7))
+    (item,) = items(1)
+    with pytest.raises(OverBudgetError) as needs:
+        maker.take(item)
+    maker.heavy = outcomes = Outcomes()
+    outcomes.add(needs.value.evaluation, carry_out(needs.value.evaluation, FULL))
+    (child,) = maker.take(item)
+    assert (child.number, child.source) == (0, 1)
+    assert Document.trusted(child.input).value[1] == 60_000 * 60_001 // 2  # type: ignore[index]
+
+
+def test_what_an_item_may_be_searched_for_is_bounded_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effort, "MAX_SHARED_STEPS", 60)
+    selector = {"a.$": "$$.Map.Item.Value..x", "b.$": "$$.Map.Item.Value..y"}
+    maker = Maker(spec(), selecting(selector), Progress(), Entropy(7))
+    try:
+        for _ in range(5):
+            assert maker.take(SourceItem(write([1] * 15)))
+        with pytest.raises(StatesError, match="takes too long"):
+            maker.take(SourceItem(write([1] * 50)))
+    finally:
+        effort.end_states()
