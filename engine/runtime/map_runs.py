@@ -26,6 +26,8 @@ from stepwell.engine.states_errors import ErrorName, StatesError
 log = logging.getLogger(__name__)
 
 MAX_PAUSE: Final = 5.0
+MAX_TRIES: Final = 3
+"""How often a step may come to an end that nobody foresaw, one time after the other, before the run fails by it."""
 
 
 class NoStorage:
@@ -106,6 +108,7 @@ class Driver:
         self._runs = runs
         self._tools = runs.tools
         self._trouble: str | None = None
+        self._tries = 0
         self.box = Mailbox(id, deque(), asyncio.Event())
         self.task = asyncio.create_task(self._life(), name=f"map run {id.hex()}")
 
@@ -130,7 +133,7 @@ class Driver:
             try:
                 if await self._drive() and self._runs.released(self):
                     return
-                pause, self._trouble = 0.05, None
+                pause, self._trouble, self._tries = 0.05, None, 0
                 continue
             except BadBatchError as error:
                 log.error(
@@ -141,7 +144,9 @@ class Driver:
                 log.warning("a Map Run is read back", extra={"map_run": self.box.id.hex(), "reason": str(error)})
             except Exception as error:  # one Map Run's trouble must not stop the others
                 log.exception("a Map Run cannot go on", extra={"map_run": self.box.id.hex()})
-                self._trouble = f"A step of the Map Run could not be taken: {type(error).__name__}."
+                self._tries += 1
+                if self._tries >= MAX_TRIES:
+                    self._trouble = f"A step of the Map Run could not be taken: {type(error).__name__}."
             self._forget_mail()
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE)
