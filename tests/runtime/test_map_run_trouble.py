@@ -18,7 +18,7 @@ from stepwell.engine.machine.map_run import Child, ItemStatus, Maker, SourceItem
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.map_ports import MapRunEntry, StoredMapRun
 from stepwell.engine.runtime import engine as engine_module
-from stepwell.engine.runtime import map_run_steps
+from stepwell.engine.runtime import map_results, map_run_steps
 from stepwell.engine.runtime.map_runs import MapRuns
 from stepwell.engine.store.map_runs import PostgresMapRunStore
 from tests.runtime.test_map_run_storage import WRITE, reading
@@ -153,6 +153,7 @@ class Storage:
         self.breaks = breaks
         self.stalls = stalls
         self.asked = asyncio.Event()
+        self.written: list[str] = []
 
     async def _do(self, what: str) -> None:
         if self.breaks == what:
@@ -167,6 +168,8 @@ class Storage:
 
     async def write(self, bucket: str, key: str, data: bytes) -> None:
         await self._do("write")
+        await self._do(f"write {len(self.written)}")
+        self.written.append(key)
 
     async def close(self) -> None: ...
 
@@ -203,6 +206,27 @@ async def test_a_run_is_redriven_after_its_reading_was_given_up(database: str) -
         await node.requests.redrive(id)
         view = await node.ended(id)
         assert view.output is not None and view.output.value == [1]
+
+
+async def test_results_that_were_given_up_are_written_by_a_redrive(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each child has a file of its own; the first is durable, and known to the store, when the run is stopped."""
+    monkeypatch.setattr(map_results, "PART_BYTES", 0)
+    storage = Storage(stalls="write 1")
+    async with open_node(database, items=storage) as node:
+        id = await started(node, distributed(ResultWriter=WRITE), [0, 1, 2])
+        await storage.asked.wait()
+        await node.requests.stop(id, None, None)
+        await aborted(node, id)
+        progress = (await map_run(node, id)).progress
+        assert (progress.executions.succeeded, progress.results_written, len(progress.parts)) == (3, 0, 1)
+        storage.stalls = None
+        await node.requests.redrive(id)
+        assert (await node.ended(id)).status is Status.SUCCEEDED
+        progress = (await map_run(node, id)).progress
+        assert (progress.results_written, len(progress.parts)) == (3, 3)
+        assert storage.written[-1].endswith("manifest.json")
 
 
 class Hurrying:
