@@ -10,21 +10,32 @@ import asyncio
 import os
 import secrets
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from stepwell.engine.errors import StepwellError
 
+Result = TypeVar("Result")
 CHUNK_BYTES: Final = 256 * 1024
 PAGE_KEYS: Final = 1_000
 MAX_KEY_BYTES: Final = 1024
 """As S3 has it."""
 _PART_PREFIX: Final = ".stepwell-"
 _PART_SUFFIX: Final = ".part"
+
+
+_threads: Final = ThreadPoolExecutor(16, "objects")
+
+
+async def in_thread(call: Callable[..., Result], *arguments: Any) -> Result:
+    """What a call gives that may wait for storage. It has threads of its own: a storage that stalls takes none from the rest."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, partial(call, *arguments))
 
 
 class ObjectError(StepwellError):
@@ -140,7 +151,7 @@ class RangeReader:
         self.version = ranges.version
 
     async def read(self) -> bytes:
-        data = await asyncio.to_thread(self._ranges.read_range, self._at, CHUNK_BYTES)
+        data = await in_thread(self._ranges.read_range, self._at, CHUNK_BYTES)
         self._at += len(data)
         return data
 
@@ -180,7 +191,7 @@ class FileBuckets:
         return RangeReader(await self.random(bucket, key, version), start)
 
     async def random(self, bucket: str, key: str, version: str | None = None) -> FileRanges:
-        return await asyncio.to_thread(self._opened, bucket, key, version)
+        return await in_thread(self._opened, bucket, key, version)
 
     def _opened(self, bucket: str, key: str, version: str | None) -> FileRanges:
         name = named(bucket, key)
@@ -201,7 +212,7 @@ class FileBuckets:
     async def listed(self, bucket: str, prefix: str, after: str | None) -> AsyncIterator[ObjectInfo]:
         found = _found(self._roots[bucket], "", prefix, after or "")
         try:
-            while page := await asyncio.to_thread(lambda: list(islice(found, PAGE_KEYS))):
+            while page := await in_thread(lambda: list(islice(found, PAGE_KEYS))):
                 for info in page:
                     yield info
         except OSError as error:
@@ -209,7 +220,7 @@ class FileBuckets:
 
     async def put(self, bucket: str, key: str, data: bytes) -> None:
         try:
-            await asyncio.to_thread(self._write, bucket, key, data)
+            await in_thread(self._write, bucket, key, data)
         except OSError as error:
             raise ObjectError(f"{named(bucket, key)} cannot be written: {error.strerror}.") from None
 

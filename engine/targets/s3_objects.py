@@ -6,13 +6,12 @@ for hours, and no connection stays open that long. It must not know what is in t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stepwell.engine.targets import objects
-from stepwell.engine.targets.objects import ObjectError, ObjectInfo, RangeReader, changed, named
+from stepwell.engine.targets.objects import ObjectError, ObjectInfo, RangeReader, changed, in_thread, named
 
 RANGE_BYTES: Final = 2 * 1024 * 1024
 """How much is fetched at once where an object is read from one end to the other."""
@@ -98,7 +97,7 @@ class S3Buckets:
 
     async def _call(self, what: str, operation: str, **arguments: Any) -> Any:
         try:
-            return await asyncio.to_thread(lambda: getattr(self._client(), operation)(**arguments))
+            return await in_thread(lambda: getattr(self._client(), operation)(**arguments))
         except ObjectError:
             raise
         except Exception as error:
@@ -132,7 +131,7 @@ class S3Buckets:
 
     async def close(self) -> None:
         if self._made is not None:
-            await asyncio.to_thread(self._made.close)
+            await in_thread(self._made.close)
 
 
 _HEAD_REASONS: Final = {"404": "The specified key does not exist.", "403": "Access Denied"}

@@ -11,6 +11,7 @@ import socket
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -392,6 +393,21 @@ async def test_a_write_that_fails_leaves_nothing(bucket: Path, monkeypatch: pyte
         await ObjectItems(FileBuckets({"items": bucket})).write("items", "folder/out", b"x")
     assert caught.value.error == "States.ResultWriterFailed"
     assert list((bucket / "folder").iterdir()) == []
+
+
+async def test_threads_that_others_occupy_are_not_waited_for(bucket: Path) -> None:
+    (bucket / "f.json").write_text("[1, 2]")
+    written(bucket / "f.parquet", [{"n": 1}])
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        threads.submit(over.wait)
+        try:
+            async with asyncio.timeout(60):
+                assert await values(bucket, reader("f.json", InputType="JSON")) == [1, 2]
+                assert await values(bucket, reader("f.parquet", InputType="PARQUET")) == [{"n": 1}]
+        finally:
+            over.set()
 
 
 # ------------------------------------------------------------------------------------------------------------------ S3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections.abc import AsyncIterator, Iterator
 from datetime import date, datetime, time
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 from stepwell.engine.jsontypes import Json, write
 from stepwell.engine.targets.items.stream import MAX_ITEM_BYTES, too_large
-from stepwell.engine.targets.objects import ObjectError, RandomAccess
+from stepwell.engine.targets.objects import ObjectError, RandomAccess, in_thread
 
 BATCH_ROWS: Final = 500
 MAX_GROUP_BYTES: Final = 256 * 1024 * 1024
@@ -52,20 +51,20 @@ class _Ranges(io.RawIOBase):
 
 async def rows(access: RandomAccess, start: int, name: str) -> AsyncIterator[tuple[bytes, int]]:
     """The rows from number `start` on, each with the number of the next one. Raises `ObjectError`."""
-    try:
-        import pyarrow.parquet as parquet  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError:
-        raise ObjectError("This engine cannot read Parquet: install `stepwell[parquet]`.") from None
-    pages = _pages(parquet, access, start, name)
+    pages = _pages(access, start, name)
     number = start
-    while page := await asyncio.to_thread(next, pages, None):
+    while page := await in_thread(next, pages, None):
         for text in page:
             number += 1
             yield text, number
 
 
-def _pages(parquet: Any, access: RandomAccess, start: int, name: str) -> Iterator[list[bytes]]:
+def _pages(access: RandomAccess, start: int, name: str) -> Iterator[list[bytes]]:
     """Some rows at a time. The library has errors of many kinds for files that are broken or hold what it cannot read."""
+    try:
+        import pyarrow.parquet as parquet  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError:
+        raise ObjectError("This engine cannot read Parquet: install `stepwell[parquet]`.") from None
     try:
         _check_footer(access, name)
         file = parquet.ParquetFile(io.BufferedReader(_Ranges(access), _BUFFER_BYTES), pre_buffer=False)
