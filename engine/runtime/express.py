@@ -140,6 +140,11 @@ class Express:
         """How many executions run here."""
         return len(self._runs)
 
+    @property
+    def closing(self) -> bool:
+        """Whether this node takes in no more, since it is shutting down."""
+        return self._closing
+
     def full(self, more: int = 0) -> bool:
         """Whether there is no room for an execution with so many bytes of input."""
         return self._closing or self.held + self.kept + more + RUN_BYTES > self._most_bytes
@@ -343,15 +348,19 @@ class Express:
     def _reckon(self, run: Run, step: Step) -> None:
         """Reckon anew what it holds once as much data has gone through it: not at each step, which would take long in a wide Map."""
         run.written += 64 * len(step.events) + sum(len(memoryview(e.payload)) for e in step.events if e.payload)
+        rewind = run.rewind
+        if rewind is not None:
+            run.written += rewind.grown
         if run.written <= run.held:
             return
         state = run.state
         documents = [state.input, *(task.command.payload for task in run.tasks.values())]
         documents += [frame.data for frame in state.frames.values()]
+        documents += rewind.documents if rewind is not None else ()
         size = RUN_BYTES + RUN_BYTES // 8 * len(state.frames)
         size += sum({id(document): len(document.text) for document in documents}.values())  # many are one and the same
         size += sum(len(write(frame.variables)) for frame in state.frames.values() if frame.variables)
-        size += 200 * len(run.step_keys)
+        size += 200 * len(run.step_keys) + (rewind.held if rewind is not None else 0)
         self._hold(run, size)
 
     # -- timers ----------------------------------------------------------------------------------------------------

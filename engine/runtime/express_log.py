@@ -39,6 +39,7 @@ WORKERS_SECONDS: Final = 5.0
 FORGOTTEN_MS: Final = (MAX_EXPRESS_SECONDS + 100) * 1000
 """No run lasts so long: whoever took the execution has forgotten it."""
 LONGEST_PAUSE: Final = 5.0
+LATER_SECONDS: Final = 1.0
 
 Machines = Callable[[int, int], Awaitable[StateMachine]]
 
@@ -88,6 +89,9 @@ class ExpressLog:
         self._look = asyncio.Event()
         self._looked_at = -WORKERS_SECONDS
         self._tasks: list[asyncio.Task[None]] = []
+        self._later: dict[ExecutionId, asyncio.Task[None]] = {}
+        self._unanswered: set[asyncio.Future[bool]] = set()
+        self._closed = False
 
     def start(self) -> None:
         """Begin to write, and to take over what others have left."""
@@ -98,12 +102,16 @@ class ExpressLog:
 
     async def close(self, seconds: float) -> None:
         """Write what is to be written, for so long at most, and stop. What is not written is run again by another node."""
+        self._closed = True
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._later.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for written in list(self._unanswered):
+            _fail(written, "The node was shut down before it was known whether the execution was started; ask again.")
 
     def wake(self) -> None:
         """There may be something to take over."""
@@ -120,14 +128,30 @@ class ExpressLog:
         """Write a start down, and run it, whether or not anybody waits here; False if it is there already. Raises
         `StoreUnavailableError` where nobody knows. One that was `handed_over` by another node is never deleted: that node writes
         it down itself when it hears nothing, and answers that it was started."""
+        if self._closed:
+            raise StoreUnavailableError("This node is shutting down; ask again.")
         written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._unanswered.add(written)
+        written.add_done_callback(self._unanswered.discard)
         self._express.kept += len(start.input.text)
         self._begins.append(_Begin(start, machine, handed_over, written))
         self._stir()
         return await asyncio.shield(written)
 
     def _run(self, start: ExpressStart, machine: StateMachine) -> None:
-        run = self._express.run(start, machine)
+        if self._express.closing:
+            self._releases[start.id] = self._identity.node
+            self._stir()
+            return
+        try:
+            run = self._express.run(start, machine)
+        except Exception as error:  # whatever it is, this execution must end and the others go on
+            log.exception("an execution cannot be run", extra={"execution": start.id.hex()})
+            begun = self._express.known(start.id)
+            if begun is not None:
+                self._express.drop(begun)
+            self._give_up(start, ErrorName.RUNTIME, f"The execution cannot be run: {type(error).__name__}.")
+            return
         run.ended.add_done_callback(lambda ended: self._ended(run, ended))
 
     def _ended(self, run: Run, ended: asyncio.Future[ExpressView]) -> None:
@@ -155,10 +179,13 @@ class ExpressLog:
             try:
                 await self._write_some()
                 pause = 0.1
+                continue
             except StoreUnavailableError as error:
                 log.warning("Express executions cannot be written", extra={"reason": str(error)})
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+            except Exception:  # whatever it was, a node that stopped writing would answer no start any more
+                log.exception("writing Express executions failed")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _write_some(self) -> None:
         begins, self._begins = self._begins[:MAX_BATCH], self._begins[MAX_BATCH:]
@@ -197,16 +224,18 @@ class ExpressLog:
             written = await self._store.begin(node, [begin.start for begin in begins])
             if self._identity.node != node:  # the rows may bear a name that nobody lives under
                 raise StoreUnavailableError("The execution could not be started just now; ask again.")
-        except StepwellError as error:
+        except Exception as error:
             if len(begins) > 1 and not isinstance(error, StoreUnavailableError):
                 for one in begins:  # the database refuses one of them
                     with suppress(StoreUnavailableError):  # whoever started it was told, and the others have their turn
                         await self._write_begins([one])
                 return
+            if not isinstance(error, StepwellError):
+                log.exception("an execution cannot be written", extra={"execution": begins[0].start.id.hex()})
+            reason = str(error) if isinstance(error, StepwellError) else "The start could not be written; ask again."
             for begin in begins:
                 self._express.kept -= len(begin.start.input.text)
-                begin.written.set_exception(StoreUnavailableError(str(error)))
-                begin.written.exception()  # it may be that nobody waits any more
+                _fail(begin.written, reason)
                 (self._releases if begin.handed_over else self._discards)[begin.start.id] = node
             if isinstance(error, StoreUnavailableError):
                 raise
@@ -226,7 +255,7 @@ class ExpressLog:
             newest = await self._store.end(ends, keep=self._keep)
         except StoreUnavailableError:
             raise
-        except StepwellError as error:
+        except Exception as error:
             if len(ends) > 1:
                 for end in ends:
                     await self._write_ends([end])
@@ -261,6 +290,8 @@ class ExpressLog:
                     taken = await self._take_some()
             except StoreUnavailableError as error:
                 log.warning("Express executions cannot be taken over", extra={"reason": str(error)})
+            except Exception:  # whatever it was, what others left must not wait for this node's end
+                log.exception("taking Express executions over failed")
 
     async def _find_out(self) -> None:
         """After a time without a lease: which executions are still this node's?"""
@@ -290,22 +321,57 @@ class ExpressLog:
         if ended is not None:
             self._ends[start.id] = replace(ended, attempt=start.attempt)
             return
+        later = self._later.pop(start.id, None)
+        if later is not None:
+            later.cancel()
         if start.attempt > 1:
             self._metrics.count(EXPRESS_RERUNS)
         if start.attempt > MAX_RUNS:
             cause = f"The execution was run {MAX_RUNS} times, and each time the engine node that ran it was lost."
             self._give_up(start, ErrorName.ENGINE_LOST, cause)
             return
-        machine: StateMachine | None = None
-        while machine is None:
-            try:
-                machine = await self._machines(start.machine_key, start.revision)
-            except StoreUnavailableError:
-                await asyncio.sleep(1)
-            except StepwellError as error:
-                self._give_up(start, ErrorName.RUNTIME, str(error))
-                return
-        self._run(start, machine)
+        try:
+            machine = await self._machine_of(start)
+        except StoreUnavailableError:
+            task = asyncio.create_task(self._run_later(start), name="express run")
+            self._later[start.id] = task
+            task.add_done_callback(lambda _: self._forget(start.id, task))
+            return
+        if machine is not None:
+            self._run(start, machine)
+
+    def _forget(self, id: ExecutionId, task: asyncio.Task[None]) -> None:
+        if self._later.get(id) is task:
+            del self._later[id]
+
+    async def _run_later(self, start: ExpressStart) -> None:
+        """Run it once its definition can be read, if it is still this node's by then. The others do not wait for it."""
+        self._express.kept += len(start.input.text)
+        try:
+            while True:
+                await asyncio.sleep(LATER_SECONDS)
+                with suppress(StoreUnavailableError):
+                    machine = await self._machine_of(start)
+                    still = await self._store.still(self._identity.node, [start.id])
+                    break
+        finally:
+            self._express.kept -= len(start.input.text)
+        if machine is not None and still.get(start.id) == start.attempt:
+            self._run(start, machine)
+
+    async def _machine_of(self, start: ExpressStart) -> StateMachine | None:
+        """None: it will never be there, and the execution was given up. Raises `StoreUnavailableError`."""
+        try:
+            return await self._machines(start.machine_key, start.revision)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            cause = str(error)
+            if not isinstance(error, StepwellError):
+                log.exception("a definition cannot be read", extra={"execution": start.id.hex()})
+                cause = f"The definition cannot be read: {type(error).__name__}."
+            self._give_up(start, ErrorName.RUNTIME, cause)
+            return None
 
     def _give_up(self, start: ExpressStart, error: str, cause: str) -> None:
         self._metrics.count(EXPRESS_ENDED, Status.FAILED)
@@ -316,6 +382,12 @@ class ExpressLog:
             trace_header=start.trace_header, input=start.input,
         )  # fmt: skip
         self._end(view)
+
+
+def _fail(written: asyncio.Future[bool], reason: str) -> None:
+    if not written.done():
+        written.set_exception(StoreUnavailableError(reason))
+        written.exception()  # it may be that nobody waits any more
 
 
 def _size(view: ExpressView) -> int:
