@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from stepwell.engine.csv_records import OpenQuoteError, delimiter_of, records_in, row
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Json, read, write
 from stepwell.engine.machine.map_run import SourceItem
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.states_errors import ErrorName, StatesError
 
-_DELIMITERS: Final = {"COMMA": ",", "PIPE": "|", "SEMICOLON": ";", "SPACE": " ", "TAB": "\t"}
 _MAX_INDEX_DIGITS: Final = 9
 """An index of more digits lies beyond every array that can be given as text."""
 
@@ -54,18 +52,15 @@ def _is_index(name: str) -> bool:
 
 
 def _rows(text: str, config: Mapping[str, Json]) -> Iterator[SourceItem]:
-    """A JSON object of strings for each row: a missing value is empty, one beyond the headers is left out."""
-    delimiter = _DELIMITERS.get(str(config.get("CSVDelimiter", "COMMA")), ",")
-    rows = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), delimiter=delimiter)
+    records = records_in(text.removeprefix("\ufeff"), delimiter_of(config))
     given = config.get("CSVHeaders")
     try:
-        names = [str(one) for one in given] if isinstance(given, list) else next(rows, [])
-        for values in rows:
+        names = [str(one) for one in given] if isinstance(given, list) else next(records, [])
+        for values in records:
             if values:
-                padded = [*values, *[""] * (len(names) - len(values))]
-                yield SourceItem(write(dict(zip(names, padded, strict=False))))
-    except csv.Error as error:
-        raise _failed(f"A row cannot be read as CSV: {error}") from None
+                yield SourceItem(row(names, values))
+    except OpenQuoteError as error:
+        raise _failed(f"The text cannot be read as CSV: {error}.") from None
 
 
 def _failed(why: str) -> StatesError:

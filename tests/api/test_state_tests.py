@@ -314,6 +314,11 @@ async def test_what_a_reader_reads_is_json_or_text_over_rest(rest: httpx.AsyncCl
             "1|2\n",
             [{"x": "1", "y": "2"}],
         ),
+        (
+            {"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"},
+            '\ufeffa,b\n"x ""y""\nz",a"b\n""\nc\\,d,e',
+            [{"a": 'x "y"\nz', "b": 'a"b'}, {"a": "", "b": ""}, {"a": "c,d", "b": "e"}],
+        ),
     ),
 )
 def test_what_a_reader_finds(sfn: Any, config: dict[str, Any], data: str, items: list[Any]) -> None:
@@ -344,6 +349,7 @@ def test_what_a_reader_finds(sfn: Any, config: dict[str, Any], data: str, items:
         ({"ItemsPointer": "/a/²"}, '{"a": [1]}', "There is nothing at the ItemsPointer /a/²"),
         ({"ItemsPointer": "/a/" + "1" * 5000}, '{"a": [1]}', "There is nothing at the ItemsPointer /a/1"),
         ({"InputType": "JSONL"}, "1\n{", "The text is not valid JSON"),
+        ({"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"}, 'a\n"b\n', "a quote in row 2 is not closed"),
         ({"InputType": "MANIFEST"}, "{}", "cannot be given as text"),
     ),
 )

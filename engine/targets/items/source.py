@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from stepwell.engine.csv_records import delimiter_of
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Json, read, write
 from stepwell.engine.machine.map_run import SourceItem
@@ -95,7 +96,7 @@ class ObjectItems:
             return
         if kind not in ("CSV", "JSON", "JSONL"):
             raise ObjectError(f"The InputType '{kind}' cannot be read.")
-        delimiter = csv_items.DELIMITERS.get(str(config.get("CSVDelimiter") or "COMMA"), ",")
+        delimiter = delimiter_of(config)
         headers: list[str] = []
         resumed = position.version is not None
         if kind == "CSV" and resumed:
