@@ -324,7 +324,7 @@ class LocalExecution:
         self.apply(
             run_map(
                 command, self.machine, info, run_child, now=self.now, seed=self.seeds.seed(), redrives=redrives,
-                read=self.read_items,
+                read=self.read_items, heavy=self.heavy,
             )
         )  # fmt: skip
 

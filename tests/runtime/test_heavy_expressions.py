@@ -9,7 +9,7 @@ from uuid import UUID
 
 from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.ids import ExecutionId
-from stepwell.engine.jsontypes import Json
+from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.machine import chunks
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.replay import replay
@@ -18,6 +18,7 @@ from stepwell.engine.ports import CommandOutcome, Evaluate, evaluate_here
 from stepwell.engine.query.jsonata import Evaluation, Outcome
 from stepwell.engine.runtime.expressions import Expressions
 from stepwell.engine.runtime.hot import info_of
+from stepwell.engine.runtime.local import LocalExecution, Script
 from tests.runtime.test_node import PASS
 from tests.support.nodes import CommandedTargets, Node, open_node
 from tests.support.waiting import until
@@ -255,3 +256,14 @@ async def test_an_express_execution_goes_on_from_where_it_was(database: str) -> 
         assert answer.status is Status.SUCCEEDED and answer.output is not None
         assert answer.output.value == {"sum": 2 * TOTAL, "n": 70, "same": True}
         assert len(elsewhere.asked) == 2 and targets.count("Work") == 70
+
+
+def test_an_item_selector_in_memory_is_evaluated_elsewhere_too() -> None:
+    """As `stepwell run` and `stepwell test` do, at the time of the run."""
+    processor = {"ProcessorConfig": {"Mode": "DISTRIBUTED"}, "StartAt": "W", "States": {"W": {"Type": "Succeed"}}}
+    selector = f"{{% [$states.context.Map.Item.Value, {SUM}, $millis()] %}}"
+    each = {"Type": "Map", "Items": [1, 2], "ItemSelector": selector, "ItemProcessor": processor, "End": True}
+    local = LocalExecution(parse_definition(json.dumps(machine({"Each": each}))), now=1_700_000_000_000)
+    finish = local.run(Script({}), input=Document.parse("{}"))
+    assert finish is not None and finish.output is not None, finish
+    assert finish.output.value == [[1, TOTAL, 1_700_000_000_000], [2, TOTAL, 1_700_000_000_000]]
