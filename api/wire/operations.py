@@ -5,7 +5,9 @@ Requests have been checked against `members` when they come here. It must not kn
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from stepwell.api.http import Request
@@ -23,6 +25,8 @@ from stepwell.engine.service.state_tests import InspectionLevel, MockInput, Stat
 from stepwell.engine.telemetry import parse_traceparent
 
 Input: TypeAlias = dict[str, Any]
+THREAD_BYTES: Final = 65_536
+"""A definition of more is looked through in a thread of its own."""
 Handler: TypeAlias = Callable[[Services, Request, Input], Awaitable[Answer]]
 
 
@@ -75,15 +79,22 @@ async def update_state_machine(services: Services, request: Request, input: Inpu
     return {"updateDate": seconds(record.updated_at), "revisionId": record.revision_id}
 
 
+async def _shaped(definition: str, shape: Callable[[], Answer]) -> Answer:
+    """An answer that tells what a definition reads; finding that out takes long in a large one."""
+    return await asyncio.to_thread(shape) if len(definition) > THREAD_BYTES else shape()
+
+
 async def describe_state_machine(services: Services, request: Request, input: Input) -> Answer:
     record = await services.state_machines.describe(input["stateMachineArn"])
-    return shapes.machine(record, data=input.get("includedData") != "METADATA_ONLY")
+    data = input.get("includedData") != "METADATA_ONLY"
+    return await _shaped(record.definition, partial(shapes.machine, record, data=data))
 
 
 async def describe_state_machine_for_execution(services: Services, request: Request, input: Input) -> Answer:
     view, revision, record = await services.executions.machine_of(input["executionArn"])
     data = input.get("includedData") != "METADATA_ONLY"
-    return shapes.machine_for_execution(view, revision, record, data=data)
+    shape = partial(shapes.machine_for_execution, view, revision, record, data=data)
+    return await _shaped(revision.definition, shape)
 
 
 async def list_state_machines(services: Services, request: Request, input: Input) -> Answer:

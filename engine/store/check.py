@@ -62,6 +62,7 @@ INVARIANTS: Final[dict[str, str]] = {
     "frame without task": "Each frame's open task has its row.",
     "timer without frame": "Each timer row is one that the execution waits for, at the same time and of the same kind.",
     "frame without timer": "Each timer that the execution waits for has its row.",
+    "express execution": "Each Express execution has its definition, a node only if it was run, and an output only if it succeeded.",
     "ended but open": "An execution that has ended has no tasks and no timers.",
 }
 """What is checked, by name."""
@@ -112,6 +113,13 @@ _OF_ALL: Final[dict[str, str]] = {
     "ended map run": (
         "SELECT m.id || ' item ' || i.item FROM map_run m JOIN map_item i ON i.map_run = m.id"
         " WHERE m.stopped_at IS NOT NULL AND i.status = 2"
+    ),
+    "express execution": (
+        "SELECT e.id::text FROM express_execution e"
+        " LEFT JOIN state_machine m ON m.key = e.machine_key"
+        " LEFT JOIN state_machine_revision r ON r.machine_key = e.machine_key AND r.revision = e.revision"
+        " WHERE m.key IS NULL OR r.revision IS NULL OR (e.attempt = 0 AND e.owner IS NOT NULL)"
+        " OR (e.status = 2) <> (e.output IS NOT NULL)"
     ),
     "dead letter without execution": (
         "SELECT l.execution_id || ' dead letter ' || l.id FROM dead_letter l LEFT JOIN execution e ON e.id = l.execution_id"

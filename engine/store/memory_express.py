@@ -57,6 +57,8 @@ class MemoryExpress:
         now = self.clock.now_ms()
         live = {name for name, (_, expires_at) in self.nodes.items() if expires_at > now}
         rows = [row for row in self.database.express.values() if row.ended is None]
+        rows = [row for row in rows if row.start.machine_key in self.database.machines]
+        rows.sort(key=lambda row: (row.claimed_at, row.start.id))
         orphans = [row for row in rows if row.owner not in live or row.claimed_at < forgotten_before][:limit]
         for row in orphans:
             row.owner, row.claimed_at = node, now

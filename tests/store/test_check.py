@@ -84,6 +84,10 @@ def a_map_run(execution: str, progress: str = "{}", *, shard: int = 1, ended: bo
     return MAP_RUN.format(shard=shard, status=status, execution=execution, stopped=stopped, progress=progress)
 
 
+EXPRESS = (
+    "INSERT INTO express_execution (id, owner, attempt, status, machine_key, revision, name, arn, started_at, claimed_at, stopped_at,"
+    " input) VALUES (gen_random_uuid(), gen_random_uuid(), {attempt}, {status}, {key}, 1, 'n', 'a', 0, 0, {stopped}, '1')"
+)
 OF = "(SELECT id FROM execution WHERE name = '{}')"
 DAMAGE: dict[str, tuple[str, ...]] = {
     "shards": ("DELETE FROM shard WHERE id = 255", "DELETE FROM cluster"),
@@ -121,6 +125,11 @@ DAMAGE: dict[str, tuple[str, ...]] = {
         + MAP_ITEM.format(status=2),
     ),
     "dead letter without execution": ("UPDATE dead_letter SET execution_id = gen_random_uuid()",),
+    "express execution": (
+        EXPRESS.format(key=99, attempt=1, status=1, stopped="NULL"),
+        EXPRESS.format(key=1, attempt=0, status=1, stopped="NULL"),
+        EXPRESS.format(key=1, attempt=1, status=2, stopped="1"),
+    ),
     "first step": ("UPDATE execution SET rev = 0, last_event = 0 WHERE name = 'running'",),
     "chunk numbers": (
         "DELETE FROM history_chunk WHERE rev = 2 AND execution_id = " + OF.format("map"),

@@ -142,6 +142,15 @@ async def test_what_nobody_runs_yet_is_taken_for_its_first_run(kept: Kept) -> No
     assert len(await kept.store.take(NODE, 2, 0)) == 1
 
 
+async def test_what_has_no_definition_keeps_no_other_from_its_turn(kept: Kept) -> None:
+    await kept.machine()
+    lame = replace(kept.start("lame", attempt=0), machine_key=99)
+    await kept.store.begin(None, [lame])
+    names = [name for name in "cab" if await kept.store.begin(None, [kept.start(name, attempt=0)])]
+    taken = [one.name for _ in range(4) for one in await kept.store.take(NODE, 1, 0)]
+    assert sorted(taken) == sorted(names)
+
+
 async def test_what_was_taken_too_long_ago_is_taken_again_even_from_oneself(kept: Kept) -> None:
     start = await kept.begun()
     (taken,) = await kept.store.take(NODE, 10, kept.runtime.clock.now_ms() + 1)
