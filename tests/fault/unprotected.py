@@ -90,8 +90,8 @@ def express_durability() -> None:
 
     begin, write = ExpressLog.begin, ExpressLog._write_begins
 
-    async def begin_and_tell(self: ExpressLog, *start: Any) -> bool:
-        writing = asyncio.ensure_future(begin(self, *start))
+    async def begin_and_tell(self: ExpressLog, *start: Any, **more: Any) -> bool:
+        writing = asyncio.ensure_future(begin(self, *start, **more))
         self._tasks.append(writing)  # type: ignore[arg-type]
         return True
 
