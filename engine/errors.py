@@ -83,4 +83,4 @@ class TargetUnavailableError(StepwellError):
 
 
 class ExpressionsUnavailableError(StepwellError):
-    """An expression that needs a process of its own could not be evaluated, because none can be started. Try again later."""
+    """An expression that needs a process of its own could not be evaluated: none can be started, or too much waits. Try again later."""
