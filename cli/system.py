@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 
 
 class SystemClock:
@@ -17,10 +18,23 @@ class SystemClock:
 
 
 class SystemSeeds:
-    """`engine.clock.SeedSource`: 128 bits of the operating system's chance for each transition."""
+    """`engine.clock.SeedSource`: 128 bits of the operating system's chance for each transition, asked for many at a time."""
+
+    _AT_ONCE = 256
+
+    def __init__(self) -> None:
+        self._left: Iterator[int] = iter(())
+        os.register_at_fork(after_in_child=self._forget)  # a child must not draw what its parent draws
 
     def seed(self) -> int:
-        return int.from_bytes(os.urandom(16), "big")
+        for seed in self._left:
+            return seed
+        raw = os.urandom(16 * self._AT_ONCE)
+        self._left = iter([int.from_bytes(raw[at : at + 16], "big") for at in range(0, len(raw), 16)])
+        return self.seed()
+
+    def _forget(self) -> None:
+        self._left = iter(())
 
 
 def random_bytes(count: int) -> bytes:

@@ -169,6 +169,7 @@ def _advance(run: Run, slice: Slice) -> bool:
     ready = run.state.ready
     ended = run.ended
     before = effort.begin_state()
+    outcomes = run.heavy if isinstance(run.heavy, Outcomes) else None
     while True:
         while ended:
             child = ended.pop()
@@ -182,7 +183,7 @@ def _advance(run: Run, slice: Slice) -> bool:
             return False
         if len(run.events) >= slice.events or run.bytes >= slice.bytes:
             return True
-        if effort.begin_state() - before > slice.steps or (isinstance(run.heavy, Outcomes) and run.heavy.spent):
+        if effort.begin_state() - before > slice.steps or (outcomes is not None and outcomes.spent):
             return True
         frame = ready.popleft()
         if frame.phase is Phase.READY:

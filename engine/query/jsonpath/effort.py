@@ -54,8 +54,11 @@ def begin() -> None:
 
 def begin_state() -> int:
     """The readings that come now are those of one state. Gives the steps that have been spent in this process so far."""
-    left = _settle()
-    left.shared = MAX_SHARED_STEPS
+    left = _current.get()
+    if left.steps != MAX_STEPS or left.shared != MAX_SHARED_STEPS:  # else nothing was read since the last one
+        _settle()
+        left.shared = MAX_SHARED_STEPS
+        left.granted = left.steps = MAX_STEPS
     return left.total
 
 
