@@ -93,8 +93,12 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the_inbox_is_consumed_before_the_commit",
         f"{QUERIES}/inbox.sql",
-        "SELECT id, execution_id, event FROM inbox WHERE shard = ANY ($1::smallint[]) ORDER BY id LIMIT $2",
-        "WITH read AS (DELETE FROM inbox WHERE shard = ANY ($1::smallint[]) RETURNING id, execution_id, event)\n"
+        "SELECT id, execution_id, event FROM inbox\n"
+        " WHERE shard = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[]) AND execution_id <> ALL ($4::uuid[])\n"
+        " ORDER BY id LIMIT $2",
+        "WITH read AS (DELETE FROM inbox\n"
+        " WHERE shard = ANY ($1::smallint[]) AND id <> ALL ($3::bigint[]) AND execution_id <> ALL ($4::uuid[])\n"
+        " RETURNING id, execution_id, event)\n"
         "SELECT id, execution_id, event FROM read ORDER BY id LIMIT $2",
         "a row that was read is there until the step that applies it is durable",
         (f"{STORE}::test_the_inbox_keeps_what_was_put_down_until_a_step_consumes_it",),
