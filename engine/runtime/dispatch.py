@@ -22,6 +22,7 @@ from stepwell.engine.ports import OpenTaskRow, RuntimeStore, TargetResult, TaskR
 from stepwell.engine.runtime.executor import Executor
 from stepwell.engine.runtime.failpoints import reach
 from stepwell.engine.runtime.hot import History, Hot, Work
+from stepwell.engine.runtime.task_requests import first_request
 from stepwell.engine.states_errors import ErrorName
 from stepwell.engine.telemetry import TASK_OUTCOMES, TASKS_SENT, Counts
 
@@ -77,23 +78,14 @@ class Dispatcher:
         if command.resource.kind is TargetKind.ACTIVITY:
             self.activity_ready.set()
             return
-        info = hot.state.info
         self._launch(
-            TaskRequest(
-                execution=hot.id,
-                execution_arn=info.arn,
-                machine_name=info.machine_name,
-                task=command.task,
-                state=command.state,
-                attempt=command.attempt,
-                delivery=1,
-                resource=command.resource,
-                payload=command.payload,
+            first_request(
+                hot.state.info,
+                hot.id,
+                command,
                 idempotency_key=ids.idempotency_key(hot.id, command.entry, command.attempt),
                 step_id=ids.step_id(hot.id, command.entry),
                 claim_key=ids.claim_key(command.secret) if command.secret else "",
-                timeout_seconds=command.timeout_seconds,
-                heartbeat_seconds=command.heartbeat_seconds,
                 traceparent=hot.trace_header,
             )
         )

@@ -112,6 +112,22 @@ def _new_map_run(command: StartMapRun) -> NewMapRun:
     )
 
 
+def new_task(command: ScheduleTask) -> NewTask:
+    """The row of a task that has been scheduled."""
+    return NewTask(
+        task=command.task,
+        kind=command.resource.kind,
+        resource=command.resource.text,
+        scheduled_event=command.scheduled_event,
+        attempt=command.attempt,
+        secret=command.secret,
+        state=command.state,
+        entry=command.entry,
+        heartbeat_seconds=command.heartbeat_seconds,
+        timeout_seconds=command.timeout_seconds,
+    )
+
+
 def put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], workers: dict[int, str | None]) -> None:
     """Write a command into the entry. What begins and ends within one step is not written at all.
 
@@ -119,20 +135,7 @@ def put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], workers
     """
     match command:
         case ScheduleTask():
-            entry.tasks_new.append(
-                NewTask(
-                    task=command.task,
-                    kind=command.resource.kind,
-                    resource=command.resource.text,
-                    scheduled_event=command.scheduled_event,
-                    attempt=command.attempt,
-                    secret=command.secret,
-                    state=command.state,
-                    entry=command.entry,
-                    heartbeat_seconds=command.heartbeat_seconds,
-                    timeout_seconds=command.timeout_seconds,
-                )
-            )
+            entry.tasks_new.append(new_task(command))
         case CloseTask() | CancelTask():
             fresh = [task for task in entry.tasks_new if task.task == command.task]
             if fresh:

@@ -51,6 +51,7 @@ from stepwell.engine.query.jsonata import Outcome as EvaluationOutcome
 from stepwell.engine.runtime.dispatch import Targets, carry_out
 from stepwell.engine.runtime.hot import Attempt
 from stepwell.engine.runtime.rewind import Rewind, needs_rewind
+from stepwell.engine.runtime.task_requests import first_request
 from stepwell.engine.states_errors import ErrorName
 from stepwell.engine.telemetry import EXPRESS_BYTES, EXPRESS_ENDED, EXPRESS_RUNNING, TASK_OUTCOMES, TASKS_SENT, Counts
 
@@ -401,23 +402,14 @@ class Express:
             self._apply(run, result)
 
     def _request(self, run: Run, command: ScheduleTask) -> TaskRequest:
-        info = run.state.info
         step = self._step_key(run, command)
-        return TaskRequest(
-            execution=run.id,
-            execution_arn=info.arn,
-            machine_name=info.machine_name,
-            task=command.task,
-            state=command.state,
-            attempt=command.attempt,
-            delivery=1,
-            resource=command.resource,
-            payload=command.payload,
+        return first_request(
+            run.state.info,
+            run.id,
+            command,
             idempotency_key=blake2b(b"%d" % command.attempt, digest_size=16, key=step).hexdigest(),
             step_id=step.hex(),
             claim_key=ids.express_claim_key(self.node, command.secret) if command.secret else "",
-            timeout_seconds=command.timeout_seconds,
-            heartbeat_seconds=command.heartbeat_seconds,
             traceparent=run.trace_header,
         )
 

@@ -43,6 +43,7 @@ from stepwell.engine.ports import TaskRequest
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.runtime.expressions import carry_out_apart
 from stepwell.engine.runtime.local_maps import ReadItems, no_reader, run_map
+from stepwell.engine.runtime.task_requests import first_request
 
 DEFAULT_REGION: Final = "us-east-1"
 DEFAULT_ACCOUNT: Final = "000000000000"
@@ -338,20 +339,12 @@ class LocalExecution:
     def request(self, task: ScheduleTask) -> TaskRequest:
         """A task as targets are asked for it."""
         info = self.state.info
-        return TaskRequest(
-            execution=ids.ExecutionId(info.id),
-            execution_arn=info.arn,
-            machine_name=info.machine_name,
-            task=task.task,
-            state=task.state,
-            attempt=task.attempt,
-            delivery=1,
-            resource=task.resource,
-            payload=task.payload,
+        return first_request(
+            info,
+            ids.ExecutionId(info.id),
+            task,
             idempotency_key=ids.idempotency_key(info.id, task.entry, task.attempt),
             step_id=ids.step_id(info.id, task.entry),
-            timeout_seconds=task.timeout_seconds,
-            heartbeat_seconds=task.heartbeat_seconds,
         )
 
     @property

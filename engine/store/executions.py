@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Integer,
     Select,
+    Table,
     Text,
     Uuid,
     and_,
@@ -125,18 +126,27 @@ machine_key_of: Final = (
     .scalar_subquery()
 )
 """The key of the machine with the ARN `machine_arn`."""
+
+
+def conditions_on(table: Table) -> dict[str, Any]:
+    """What listings of executions of either type can ask for, by name."""
+    return {
+        "machine_arn": table.c.machine_key == machine_key_of,
+        "status": table.c.status == given("status"),
+        "started_after": table.c.started_at >= given("started_after"),
+        "started_before": table.c.started_at < given("started_before"),
+        "name_prefix": func.starts_with(table.c.name, given("name_prefix", Text)),
+        "after": tuple_(table.c.started_at, table.c.id)
+        < tuple_(given("after_at", BigInteger), given("after_id", Uuid)),
+    }
+
+
 _CONDITIONS: Final[dict[str, Any]] = {
-    "machine_arn": execution.c.machine_key == machine_key_of,
+    **conditions_on(execution),
     "of_nobody": execution.c.map_run.is_(None),
     "map_run": execution.c.map_run == given("map_run", Uuid),
     "redriven": execution.c.redrive_count > literal_column("0", Integer),
     "not_redriven": execution.c.redrive_count == literal_column("0", Integer),
-    "status": execution.c.status == given("status"),
-    "started_after": execution.c.started_at >= given("started_after"),
-    "started_before": execution.c.started_at < given("started_before"),
-    "name_prefix": func.starts_with(execution.c.name, given("name_prefix", Text)),
-    "after": tuple_(execution.c.started_at, execution.c.id)
-    < tuple_(given("after_at", BigInteger), given("after_id", Uuid)),
 }
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Select, Text, Uuid, func, select, tuple_
+from sqlalchemy import Select, select
 
 from stepwell.engine.clock import Clock
 from stepwell.engine.ids import ExecutionId, as_uuid
@@ -15,7 +15,7 @@ from stepwell.engine.jsontypes import Document
 from stepwell.engine.ports import ExecutionFilter, ExpressStart, ExpressView, Page
 from stepwell.engine.store.codes import STATUS_CODES, STATUS_OF
 from stepwell.engine.store.columns import storable
-from stepwell.engine.store.executions import machine_key_of
+from stepwell.engine.store.executions import conditions_on
 from stepwell.engine.store.failures import store_errors
 from stepwell.engine.store.pages import make_position, page_of, read_position
 from stepwell.engine.store.sql import QUERIES
@@ -44,15 +44,7 @@ _describe: Final = Statement(
         express_execution.c.id == given("id")
     )
 )
-_CONDITIONS: Final[dict[str, Any]] = {
-    "machine_arn": express_execution.c.machine_key == machine_key_of,
-    "status": express_execution.c.status == given("status"),
-    "started_after": express_execution.c.started_at >= given("started_after"),
-    "started_before": express_execution.c.started_at < given("started_before"),
-    "name_prefix": func.starts_with(express_execution.c.name, given("name_prefix", Text)),
-    "after": tuple_(express_execution.c.started_at, express_execution.c.id)
-    < tuple_(given("after_at", BigInteger), given("after_id", Uuid)),
-}
+_CONDITIONS: Final = conditions_on(express_execution)
 
 
 @cache

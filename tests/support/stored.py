@@ -19,7 +19,8 @@ from stepwell.engine.machine.commands import (
 from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.machine.transition import Step
-from stepwell.engine.ports import CommitEntry, MachineRecord, NewDeadLetter, NewExecution, NewTask
+from stepwell.engine.ports import CommitEntry, MachineRecord, NewDeadLetter, NewExecution
+from stepwell.engine.runtime.entries import new_task
 from tests.support.local_machine import START, LocalMachine, World, info_of, silent
 
 TASK = {
@@ -106,20 +107,7 @@ class StoredRun(LocalMachine):
 def _put(entry: CommitEntry, command: object) -> None:
     match command:
         case ScheduleTask():
-            entry.tasks_new.append(
-                NewTask(
-                    task=command.task,
-                    kind=command.resource.kind,
-                    resource=command.resource.text,
-                    scheduled_event=command.scheduled_event,
-                    attempt=command.attempt,
-                    secret=command.secret,
-                    state=command.state,
-                    entry=command.entry,
-                    heartbeat_seconds=command.heartbeat_seconds,
-                    timeout_seconds=command.timeout_seconds,
-                )
-            )
+            entry.tasks_new.append(new_task(command))
         case CloseTask() | CancelTask():
             entry.tasks_closed.append((command.task, False))
         case MarkTaskStarted():

@@ -197,7 +197,6 @@ def compile_jsonata(text: str, field: str) -> Jsonata:
         raise InvalidQueryError("A JSONata expression is a string enclosed in '{%' and '%}'.")
     source = source_of(text)
     try:
-        jlens.Expression(source)
         return Jsonata(source, field)
     except jlens.JlensError as error:
         place = "" if error.position is None else f" (at character {error.position} of the expression)"
