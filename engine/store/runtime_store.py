@@ -77,12 +77,13 @@ class PostgresRuntimeStore:
         self._clock = clock
         self._notify = notify
         self._idle: list[asyncpg.Connection[Any]] = []
+        self._is_closed = False
 
     async def close(self) -> None:
-        """Close the commit connections."""
-        for connection in self._idle:
-            await connection.close()
-        self._idle.clear()
+        """Close the commit connections; those at work are closed when they are given back."""
+        self._is_closed = True
+        while self._idle:
+            await self._idle.pop().close()
 
     # -- group commit ----------------------------------------------------------------------------------------------
 
@@ -98,19 +99,29 @@ class PostgresRuntimeStore:
             try:
                 rows = await connection.fetch(statement, *arguments)
             except _REFUSED:
-                self._idle.append(connection)
+                self._give_back(connection)
                 raise
             except BaseException:
                 connection.terminate()  # nobody knows whether it committed: never use its session again
                 raise
-            self._idle.append(connection)
+            self._give_back(connection)
         return list(rows)
 
     async def _connect(self) -> asyncpg.Connection[Any]:
         connection = await asyncpg.connect(self._dsn, timeout=10, command_timeout=30)
-        for setting in _COMMIT_SESSION:
-            await connection.execute(setting)
+        try:
+            for setting in _COMMIT_SESSION:
+                await connection.execute(setting)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
+
+    def _give_back(self, connection: asyncpg.Connection[Any]) -> None:
+        if self._is_closed:
+            connection.terminate()
+        else:
+            self._idle.append(connection)
 
     # -- loading ---------------------------------------------------------------------------------------------------
 
@@ -395,9 +406,9 @@ class PostgresRuntimeStore:
                 if not lost.done():
                     lost.set_result(None)
 
-            connection.add_termination_listener(on_loss)
-            await connection.add_listener(NOTIFY_CHANNEL, lambda *_: wake.set())
             try:
+                connection.add_termination_listener(on_loss)
+                await connection.add_listener(NOTIFY_CHANNEL, lambda *_: wake.set())
                 await lost
             finally:
                 connection.terminate()
