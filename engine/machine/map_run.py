@@ -307,7 +307,7 @@ class Maker:
     def take(self, item: SourceItem) -> list[Child]:
         """The children that are complete with this item. Raises `StatesError`; and what `heavy` raises, before anything has changed:
         the same item may then be taken again, and draws the same chance."""
-        effort.begin_state()
+        effort.begin_states()
         text = self._selected(item)
         self._index += 1
         batch = self._spec.batch

@@ -328,7 +328,7 @@ class StateTest:
         for item in items:
             if self._pause is not None:
                 self._pause()
-            effort.begin_state()
+            effort.begin_states()
             yield item
 
     def _maker(self, spec: MapRunSpec, state: MapState) -> Maker:

@@ -46,6 +46,7 @@ from stepwell.engine.machine.states.task import (
 from stepwell.engine.machine.states.wait import run_wait, waited
 from stepwell.engine.query.jsonata import Outcomes
 from stepwell.engine.query.jsonpath import effort
+from stepwell.engine.query.jsonpath.effort import Effort
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.states_errors import ErrorName, StatesError
 
@@ -101,11 +102,11 @@ def transition(
     first = state.next_event
     run = Run(machine, state, now, entropy, heavy)
     try:
-        effort.begin_state()
+        spent = effort.begin_states()
         if state.restored:
             _recompute(run)
         _apply(run, event)
-        more = _advance(run, slice)
+        more = _advance(run, slice, spent)
         for frame in run.started:
             task_started(run, frame, None)
     except HistoryFullError:
@@ -164,11 +165,11 @@ def _apply_to_task(run: Run, frame: Frame, event: TaskEvent) -> None:
             assert_never(event)
 
 
-def _advance(run: Run, slice: Slice) -> bool:
+def _advance(run: Run, slice: Slice, spent: Effort) -> bool:
     """Let ready frames go on, one state each in turn; True if the slice ran out before they did."""
     ready = run.state.ready
     ended = run.ended
-    before = effort.begin_state()
+    before = spent.begin_state()
     outcomes = run.heavy if isinstance(run.heavy, Outcomes) else None
     while True:
         while ended:
@@ -183,7 +184,7 @@ def _advance(run: Run, slice: Slice) -> bool:
             return False
         if len(run.events) >= slice.events or run.bytes >= slice.bytes:
             return True
-        if effort.begin_state() - before > slice.steps or (outcomes is not None and outcomes.spent):
+        if spent.begin_state() - before > slice.steps or (outcomes is not None and outcomes.spent):
             return True
         frame = ready.popleft()
         if frame.phase is Phase.READY:

@@ -43,8 +43,12 @@ Told = Callable[[Fate, str], None]
 
 def size_of(entry: CommitEntry) -> int:
     """The bytes of an entry that can be many."""
-    told = (len(event.output) for _, event in entry.posts if isinstance(event, ChildFinished))
-    return len(entry.chunk) + sum(len(run.spec) for run in entry.map_runs_new) + sum(told)
+    size = len(entry.chunk)
+    if entry.posts:
+        size += sum(len(event.output) for _, event in entry.posts if isinstance(event, ChildFinished))
+    if entry.map_runs_new:
+        size += sum(len(run.spec) for run in entry.map_runs_new)
+    return size
 
 
 class Committer:

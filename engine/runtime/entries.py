@@ -58,6 +58,8 @@ def may_be_overtaken(work: Work) -> bool:
 
 def stop_first(works: deque[Work]) -> None:
     """Let a stop go before what was put off for an expression, and before the next slice: both may be so without end."""
+    if len(works) < 2:
+        return
     stop = next((work for work in works if isinstance(work.event, events.StopRequested)), None)
     if stop is None:
         return

@@ -103,6 +103,8 @@ class _Batch:
     done: list[tuple[Work, bool]] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     ended: set[int] = field(default_factory=set)
+    """Tasks closed by an outcome from the inbox, their own or a neighbour's."""
+    redriven: bool = False
     more: bool = False
 
 
@@ -314,14 +316,15 @@ class Executor:
         batch = self._apply_waiting(hot, new, slice)
         if batch is None:
             return
-        done, ended = batch.done, batch.ended
+        done = batch.done
         inbox = [work.inbox for work, _ in done if work.inbox is not None]
-        # Those that wait count as well: a step that uses up its slice comes to no other event, however often it is tried.
-        ended &= {
-            work.event.task
-            for work in (*(work for work, _ in done), *hot.works)
-            if work.inbox is not None and isinstance(work.event, events.TaskSucceeded | events.TaskFailed)
-        }
+        if batch.ended:
+            # Those that wait count as well: a step that uses up its slice comes to no other event, however often it is tried.
+            batch.ended &= {
+                work.event.task
+                for work in (*(work for work, _ in done), *hot.works)
+                if work.inbox is not None and isinstance(work.event, events.TaskSucceeded | events.TaskFailed)
+            }
         if not batch.applied and not inbox and new is None:
             for work, _ in done:
                 self._settle(work, changed=False)
@@ -329,7 +332,7 @@ class Executor:
                 self._run(hot)
             return
         commands = batch.commands
-        entry = self._entry(hot, new, batch.first, batch.written, commands, batch.applied, done, inbox, ended)
+        entry = self._entry(hot, new, batch, inbox)
         go_on(entry, hot, batch.more)
         hot.busy = True
         if batch.more:
@@ -369,6 +372,7 @@ class Executor:
             changed = bool(step.events or step.commands)
             if changed and isinstance(work.event, events.Redriven):
                 hot.redrive_token = work.event.token
+                batch.redriven = True
             if changed:
                 known = [] if outcomes is None else outcomes.holds
                 sliced = 0 if slice is DEFAULT_SLICE else slice.events
@@ -453,20 +457,9 @@ class Executor:
             else:
                 self._give_up(work, StoreUnavailableError("The execution has not taken its first step."))
 
-    def _entry(
-        self,
-        hot: Hot,
-        new: NewExecution | None,
-        first: int,
-        written: list[HistoryEvent],
-        commands: list[Command],
-        applied: list[chunks.AppliedEvent],
-        done: list[tuple[Work, bool]],
-        inbox: list[int],
-        ended: set[int],
-    ) -> CommitEntry:
-        """`ended`: tasks closed by an outcome from the inbox, their own or a neighbour's, while their own is here too. Any
-        other reason to close them (a time-out, a stop) comes after their outcome, which has won: the step is void.
+    def _entry(self, hot: Hot, new: NewExecution | None, batch: _Batch, inbox: list[int]) -> CommitEntry:
+        """What a batch writes. The `ended` of it are now those whose own outcome is here too. Any other reason to close them
+        (a time-out, a stop) comes after their outcome, which has won: the step is void.
         """
         state = hot.state
         delta = take_delta(state)
@@ -483,22 +476,22 @@ class Executor:
             new=new,
             status=state.status,
             stopped_at=None,
-            first_event=first,
+            first_event=batch.first,
             last_event=last,
-            chunk=chunks.encode(chunks.Chunk(first, written, delta, applied)),
+            chunk=chunks.encode(chunks.Chunk(batch.first, batch.written, delta, batch.applied)),
             full_snapshot=full,
             redrive_count=state.redrive_count,
             redriven_at=state.redriven_at or None,
             redrive_token=hot.redrive_token,
-            redriven=any(changed and isinstance(work.event, events.Redriven) for work, changed in done),
+            redriven=batch.redriven,
             inbox_gone=inbox,
         )
-        claimed, workers = claims_of(done)
+        claimed, workers = claims_of(batch.done)
         if hot.map_run is not None and state.status is not Status.RUNNING:
-            tell_map_run(entry, hot.map_run, hot, commands, done)
-        for command in commands:
+            tell_map_run(entry, hot.map_run, hot, batch.commands, batch.done)
+        for command in batch.commands:
             if not (isinstance(command, MarkTaskStarted) and command.task in claimed):  # its row says so already
-                put(entry, command, hot, ended, workers)
+                put(entry, command, hot, batch.ended, workers)
         return entry
 
     def _broken(self, hot: Hot, work: Work, done: list[tuple[Work, bool]], error: Exception) -> None:

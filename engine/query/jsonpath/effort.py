@@ -27,7 +27,7 @@ MAX_SHARED_STEPS: Final = 2_000_000
 _UNBOUNDED: Final = 1 << 62
 
 
-class _Left:
+class Effort:
     """What is left of the reading under way, and for the readings of the state."""
 
     __slots__ = ("granted", "shared", "steps", "total")
@@ -37,53 +37,58 @@ class _Left:
         self.shared = _UNBOUNDED
         self.total = 0
 
+    def begin_state(self) -> int:
+        """The readings that come now are those of one state. Gives the steps that have been spent here so far."""
+        if self.steps != MAX_STEPS or self.shared != MAX_SHARED_STEPS:  # else nothing was read since the last one
+            self.settle()
+            self.shared = MAX_SHARED_STEPS
+            self.granted = self.steps = MAX_STEPS
+        return self.total
 
-_EVERYBODY: Final = _Left()
-_current: Final[ContextVar[_Left]] = ContextVar("effort", default=_EVERYBODY)
+    def settle(self) -> None:
+        """The reading under way is over."""
+        spent = self.granted - self.steps
+        self.total += spent
+        self.shared = max(self.shared - spent, 0)
+        self.granted = self.steps = min(MAX_STEPS, self.shared)
+
+
+_EVERYBODY: Final = Effort()
+_current: Final[ContextVar[Effort]] = ContextVar("effort", default=_EVERYBODY)
 
 
 def apart() -> None:
     """The readings of this context (`contextvars`) are counted by themselves from here on."""
-    _current.set(_Left())
+    _current.set(Effort())
 
 
 def begin() -> None:
     """A new reading."""
-    _settle()
+    _current.get().settle()
 
 
-def begin_state() -> int:
-    """The readings that come now are those of one state. Gives the steps that have been spent in this process so far."""
+def begin_states() -> Effort:
+    """The readings that come now are those of one state; call `begin_state` of what is given for the next one."""
     left = _current.get()
-    if left.steps != MAX_STEPS or left.shared != MAX_SHARED_STEPS:  # else nothing was read since the last one
-        _settle()
-        left.shared = MAX_SHARED_STEPS
-        left.granted = left.steps = MAX_STEPS
-    return left.total
+    left.begin_state()
+    return left
 
 
 def end_states() -> None:
     """The readings that come now are nobody's in particular."""
-    _settle().shared = _UNBOUNDED
+    left = _current.get()
+    left.settle()
+    left.shared = _UNBOUNDED
 
 
 @contextmanager
 def of_state() -> Iterator[None]:
     """The readings in here are those of one state."""
-    begin_state()
+    begin_states()
     try:
         yield
     finally:
         end_states()
-
-
-def _settle() -> _Left:
-    left = _current.get()
-    spent = left.granted - left.steps
-    left.total += spent
-    left.shared = max(left.shared - spent, 0)
-    left.granted = left.steps = min(MAX_STEPS, left.shared)
-    return left
 
 
 def spend(steps: int) -> None:

@@ -29,12 +29,13 @@ def test_the_readings_of_a_state_share_what_it_may_do() -> None:
 def test_what_runs_apart_takes_nothing_from_the_others() -> None:
     def beside() -> None:
         effort.apart()
-        effort.begin_state()
+        effort.begin_states()
         spend_all()
 
     with effort.of_state():
-        before = effort.begin_state()
+        spent = effort.begin_states()
+        before = spent.begin_state()
         Context().run(beside)
         effort.begin()
         effort.spend(effort.MAX_STEPS)
-        assert effort.begin_state() - before == effort.MAX_STEPS
+        assert spent.begin_state() - before == effort.MAX_STEPS
