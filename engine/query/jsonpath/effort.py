@@ -39,10 +39,10 @@ class Effort:
 
     def begin_state(self) -> int:
         """The readings that come now are those of one state. Gives the steps that have been spent here so far."""
-        if self.steps != MAX_STEPS or self.shared != MAX_SHARED_STEPS:  # else nothing was read since the last one
+        if self.steps != MAX_STEPS:  # else nothing was read since the last one
             self.settle()
-            self.shared = MAX_SHARED_STEPS
             self.granted = self.steps = MAX_STEPS
+        self.shared = MAX_SHARED_STEPS
         return self.total
 
     def settle(self) -> None:
@@ -77,7 +77,8 @@ def begin_states() -> Effort:
 def end_states() -> None:
     """The readings that come now are nobody's in particular."""
     left = _current.get()
-    left.settle()
+    if left.steps != MAX_STEPS:
+        left.settle()
     left.shared = _UNBOUNDED
 
 
