@@ -1,13 +1,17 @@
-"""What a step writes: the commands and the claims of one step as parts of its `CommitEntry`. It must not know when it is written."""
+"""What a step writes: a batch of applied events as one `CommitEntry`; and in which order events are applied at all.
+
+It must not know when an entry is written.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 import msgspec
 
 from stepwell.engine.ids import ExecutionId
-from stepwell.engine.machine import events
+from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.commands import (
     CancelMapRun,
     CancelTask,
@@ -25,23 +29,20 @@ from stepwell.engine.machine.commands import (
 )
 from stepwell.engine.machine.history import NO_DATA
 from stepwell.engine.machine.map_events import ChildFinished, MapRunRedriven, MapRunStopped, MapRunUpdated
+from stepwell.engine.machine.snapshot import full_delta, take_delta
 from stepwell.engine.map_ports import NewMapRun
 from stepwell.engine.ports import (
     CommitEntry,
     NewDeadLetter,
+    NewExecution,
     NewTask,
 )
+from stepwell.engine.runtime.batch import Batch
 from stepwell.engine.runtime.hot import CONTINUE_TIMER, Hot, Work
 from stepwell.engine.states_errors import ErrorName
 
-
-def go_on(entry: CommitEntry, hot: Hot, more: bool) -> None:
-    """Keep a timer while the execution is between two slices: nothing else would tell who takes it over that it has to go on."""
-    if more and not hot.continues:
-        entry.timers_new.append((CONTINUE_TIMER, hot.last_now, TimerKind.WAIT, None))
-    elif hot.continues and not more:
-        entry.timers_gone.append(CONTINUE_TIMER)
-    hot.continues = more
+SNAPSHOT_AFTER: Final = 64
+"""Frame records after which a step writes the whole position, so that reading it back does not take ever longer."""
 
 
 def precedence(work: Work) -> tuple[bool, bool, int]:
@@ -73,7 +74,7 @@ def stop_first(works: deque[Work]) -> None:
     works.insert(at, stop)
 
 
-def claims_of(done: list[tuple[Work, bool]]) -> tuple[set[int], dict[int, str | None]]:
+def _claims_of(done: list[tuple[Work, bool]]) -> tuple[set[int], dict[int, str | None]]:
     """Tasks that were claimed by a row, which says so already; and the workers that claim tasks by this step."""
     claimed: set[int] = set()
     workers: dict[int, str | None] = {}
@@ -85,7 +86,7 @@ def claims_of(done: list[tuple[Work, bool]]) -> tuple[set[int], dict[int, str | 
     return claimed, workers
 
 
-def tell_map_run(
+def _tell_map_run(
     entry: CommitEntry, map_run: ExecutionId, hot: Hot, commands: list[Command], done: list[tuple[Work, bool]]
 ) -> None:
     """A child execution that has ended by this step says so; and one that cannot be redriven, that it is as it was."""
@@ -130,7 +131,7 @@ def new_task(command: ScheduleTask) -> NewTask:
     )
 
 
-def put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], workers: dict[int, str | None]) -> None:
+def _put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], workers: dict[int, str | None]) -> None:
     """Write a command into the entry. What begins and ends within one step is not written at all.
 
     `ended` are tasks closed by an outcome that is durable already, `workers` who claims a task by this step.
@@ -169,3 +170,48 @@ def put(entry: CommitEntry, command: Command, hot: Hot, ended: set[int], workers
                     kind="execution", state=command.state, attempt=hot.state.redrive_count, error=command.error or (ErrorName.TIMEOUT if command.status is Status.TIMED_OUT else None),
                     cause=command.cause,
                 )  # fmt: skip
+
+
+def step_entry(hot: Hot, new: NewExecution | None, batch: Batch) -> CommitEntry:
+    """What a batch writes, with the position the execution has come to."""
+    state = hot.state
+    delta = take_delta(state)
+    hot.unsnapped += len(delta.frames) + 1
+    full = state.status is Status.RUNNING and hot.unsnapped > SNAPSHOT_AFTER + 4 * len(state.frames)
+    if full:
+        delta = full_delta(state)
+        hot.unsnapped = 0
+    entry = CommitEntry(
+        id=hot.id,
+        shard=hot.shard,
+        rev=hot.rev,
+        new=new,
+        status=state.status,
+        stopped_at=None,
+        first_event=batch.first,
+        last_event=state.next_event - 1,
+        chunk=chunks.encode(chunks.Chunk(batch.first, batch.written, delta, batch.applied)),
+        full_snapshot=full,
+        redrive_count=state.redrive_count,
+        redriven_at=state.redriven_at or None,
+        redrive_token=hot.redrive_token,
+        redriven=batch.redriven,
+        inbox_gone=batch.inbox,
+    )
+    claimed, workers = _claims_of(batch.done)
+    if hot.map_run is not None and state.status is not Status.RUNNING:
+        _tell_map_run(entry, hot.map_run, hot, batch.commands, batch.done)
+    for command in batch.commands:
+        if not (isinstance(command, MarkTaskStarted) and command.task in claimed):  # its row says so already
+            _put(entry, command, hot, batch.ended, workers)
+    _go_on(entry, hot, batch.more)
+    return entry
+
+
+def _go_on(entry: CommitEntry, hot: Hot, more: bool) -> None:
+    """Keep a timer while the execution is between two slices: nothing else would tell who takes it over that it has to go on."""
+    if more and not hot.continues:
+        entry.timers_new.append((CONTINUE_TIMER, hot.last_now, TimerKind.WAIT, None))
+    elif hot.continues and not more:
+        entry.timers_gone.append(CONTINUE_TIMER)
+    hot.continues = more

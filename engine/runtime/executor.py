@@ -11,29 +11,26 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from stepwell.engine.asl.states import StateMachine
-from stepwell.engine.clock import Clock, Entropy, SeedSource
+from stepwell.engine.clock import Clock, SeedSource
 from stepwell.engine.errors import ExpressionsUnavailableError, NotOwnerError, StepwellError, StoreUnavailableError
 from stepwell.engine.ids import ExecutionId, shard_of
-from stepwell.engine.machine import chunks, events
+from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import (
     CancelTask,
     CancelTimer,
     CloseTask,
     Command,
     Finish,
-    MarkTaskStarted,
     ScheduleTask,
     StartTimer,
     Status,
 )
-from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.run import Slice
-from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, full_delta, take_delta
-from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
+from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
+from stepwell.engine.machine.transition import DEFAULT_SLICE
 from stepwell.engine.ports import (
     CommitEntry,
     Evaluate,
@@ -41,17 +38,10 @@ from stepwell.engine.ports import (
     RuntimeStore,
     evaluate_here,
 )
-from stepwell.engine.query.jsonata import Evaluation, Outcome, Outcomes, OverBudgetError
+from stepwell.engine.query.jsonata import Evaluation, Outcome
+from stepwell.engine.runtime.batch import MAX_TRIES, Batch, apply_waiting
 from stepwell.engine.runtime.commit import Committer, Fate
-from stepwell.engine.runtime.entries import (
-    claims_of,
-    go_on,
-    may_be_overtaken,
-    precedence,
-    put,
-    stop_first,
-    tell_map_run,
-)
+from stepwell.engine.runtime.entries import may_be_overtaken, precedence, step_entry, stop_first
 from stepwell.engine.runtime.hot import Attempt, Hot, Work, revive
 from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.telemetry import DEAD_LETTERS, EXECUTIONS_ENDED, EXECUTIONS_STARTED, Counts
@@ -60,9 +50,7 @@ log = logging.getLogger(__name__)
 
 MAX_HOT: Final = 20_000
 """Idle executions kept in memory; beyond it the longest unused are dropped and read back when needed."""
-MAX_TRIES: Final = 100
 READ_TRIES: Final = 10
-SNAPSHOT_AFTER: Final = 64
 
 ONLY_START: Final = Slice(events=1)
 """A slice in which an execution does not get beyond its ExecutionStarted event."""
@@ -90,22 +78,6 @@ class Effects:
 
     def unsure(self, shard: int) -> None:
         """Nobody knows whether a commit took effect, so what should follow it may have to be found in the store."""
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """Events applied one after another, and what came of it: what one commit makes durable."""
-
-    first: int
-    written: list[HistoryEvent] = field(default_factory=list)
-    commands: list[Command] = field(default_factory=list)
-    applied: list[chunks.AppliedEvent] = field(default_factory=list)
-    done: list[tuple[Work, bool]] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=list)
-    ended: set[int] = field(default_factory=set)
-    """Tasks closed by an outcome from the inbox, their own or a neighbour's."""
-    redriven: bool = False
-    more: bool = False
 
 
 class Executor:
@@ -313,77 +285,31 @@ class Executor:
         if hot.state.next_event == 1:
             self._start_first(hot)
         stop_first(hot.works)
-        batch = self._apply_waiting(hot, new, slice)
-        if batch is None:
+        batch = apply_waiting(hot, self._clock, self._seeds, slice)
+        if batch.failed is not None:
+            self._not_applied(hot, new, batch)
             return
-        done = batch.done
-        inbox = [work.inbox for work, _ in done if work.inbox is not None]
-        if batch.ended:
-            # Those that wait count as well: a step that uses up its slice comes to no other event, however often it is tried.
-            batch.ended &= {
-                work.event.task
-                for work in (*(work for work, _ in done), *hot.works)
-                if work.inbox is not None and isinstance(work.event, events.TaskSucceeded | events.TaskFailed)
-            }
-        if not batch.applied and not inbox and new is None:
+        commands, done = batch.commands, batch.done
+        if not batch.applied and not batch.inbox and new is None:
             for work, _ in done:
                 self._settle(work, changed=False)
             if hot.works:
                 self._run(hot)
             return
-        commands = batch.commands
-        entry = self._entry(hot, new, batch, inbox)
-        go_on(entry, hot, batch.more)
+        entry = step_entry(hot, new, batch)
         hot.busy = True
         if batch.more:
             hot.works.appendleft(Work(events.Continued(), insistent=True))
         self._committer.submit(entry, lambda fate, why: self._told(hot, entry, commands, done, fate, why))
 
-    def _apply_waiting(self, hot: Hot, new: NewExecution | None, slice: Slice) -> _Batch | None:
-        """Apply waiting events until the slice is used up; None if that could not be done now, or not at all."""
-        attempt = hot.works[0].attempt if hot.works else None
-        moment = attempt.now if attempt is not None else None
-        now = hot.last_now = max(self._clock.now_ms() if moment is None else moment, hot.last_now)
-        batch = _Batch(hot.state.next_event)
-        while hot.works and not batch.more and len(batch.written) < slice.events:
-            work = hot.works[0]
-            attempt = work.attempt
-            if (attempt.now if attempt is not None else None) != moment:
-                break  # it is to be applied at another moment than those before it
-            hot.works.popleft()
-            seed = self._seeds.seed() if attempt is None else attempt.seed
-            outcomes = None if attempt is None else attempt.outcomes.anew()
-            batch.seeds.append(seed)
-            try:
-                step = transition(hot.machine, hot.state, work.event, now, Entropy(seed), slice, outcomes)
-            except OverBudgetError as error:
-                if attempt is not None and outcomes is not None and outcomes.wasted:  # they are of other data
-                    attempt.outcomes = Outcomes()
-                    work.tries += 1
-                    if work.tries > MAX_TRIES:
-                        self._broken(hot, work, batch.done, error)
-                        return None
-                works = [*(other for other, _ in batch.done), work]
-                self._put_off(hot, new, works, now, batch.seeds, error.evaluation)
-                return None
-            except Exception as error:  # noqa: BLE001 - whatever it is, this execution must end and the others go on
-                self._broken(hot, work, batch.done, error)
-                return None
-            changed = bool(step.events or step.commands)
-            if changed and isinstance(work.event, events.Redriven):
-                hot.redrive_token = work.event.token
-                batch.redriven = True
-            if changed:
-                known = [] if outcomes is None else outcomes.holds
-                sliced = 0 if slice is DEFAULT_SLICE else slice.events
-                batch.applied.append(chunks.AppliedEvent(work.event, now, seed, step.first_event, known, sliced))
-                batch.written += step.events
-                batch.commands += step.commands
-                if work.inbox is not None and isinstance(work.event, events.TaskSucceeded | events.TaskFailed):
-                    batch.ended |= {one.task for one in step.commands if isinstance(one, CloseTask | CancelTask)}
-            batch.more = step.more
-            batch.done.append((work, changed))
-        return batch
+    def _not_applied(self, hot: Hot, new: NewExecution | None, batch: Batch) -> None:
+        assert batch.failed is not None
+        work, error = batch.failed
+        if batch.evaluation is None:
+            self._broken(hot, work, batch.done, error)
+            return
+        works = [*(other for other, _ in batch.done), work]
+        self._put_off(hot, new, works, hot.last_now, batch.seeds, batch.evaluation)
 
     def _put_off(
         self,
@@ -456,43 +382,6 @@ class Executor:
                 hot.works.append(work)
             else:
                 self._give_up(work, StoreUnavailableError("The execution has not taken its first step."))
-
-    def _entry(self, hot: Hot, new: NewExecution | None, batch: _Batch, inbox: list[int]) -> CommitEntry:
-        """What a batch writes. The `ended` of it are now those whose own outcome is here too. Any other reason to close them
-        (a time-out, a stop) comes after their outcome, which has won: the step is void.
-        """
-        state = hot.state
-        delta = take_delta(state)
-        hot.unsnapped += len(delta.frames) + 1
-        full = state.status is Status.RUNNING and hot.unsnapped > SNAPSHOT_AFTER + 4 * len(state.frames)
-        if full:
-            delta = full_delta(state)
-            hot.unsnapped = 0
-        last = state.next_event - 1
-        entry = CommitEntry(
-            id=hot.id,
-            shard=hot.shard,
-            rev=hot.rev,
-            new=new,
-            status=state.status,
-            stopped_at=None,
-            first_event=batch.first,
-            last_event=last,
-            chunk=chunks.encode(chunks.Chunk(batch.first, batch.written, delta, batch.applied)),
-            full_snapshot=full,
-            redrive_count=state.redrive_count,
-            redriven_at=state.redriven_at or None,
-            redrive_token=hot.redrive_token,
-            redriven=batch.redriven,
-            inbox_gone=inbox,
-        )
-        claimed, workers = claims_of(batch.done)
-        if hot.map_run is not None and state.status is not Status.RUNNING:
-            tell_map_run(entry, hot.map_run, hot, batch.commands, batch.done)
-        for command in batch.commands:
-            if not (isinstance(command, MarkTaskStarted) and command.task in claimed):  # its row says so already
-                put(entry, command, hot, batch.ended, workers)
-        return entry
 
     def _broken(self, hot: Hot, work: Work, done: list[tuple[Work, bool]], error: Exception) -> None:
         """The interpreter itself failed: a bug. The execution ends as States.Runtime rather than being stuck for ever."""

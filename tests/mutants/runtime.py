@@ -137,9 +137,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "time_goes_back",
-        f"{RUNTIME}/executor.py",
-        "now = hot.last_now = max(self._clock.now_ms() if moment is None else moment, hot.last_now)",
-        "now = hot.last_now = self._clock.now_ms() if moment is None else moment",
+        f"{RUNTIME}/batch.py",
+        "now = hot.last_now = max(clock.now_ms() if moment is None else moment, hot.last_now)",
+        "now = hot.last_now = clock.now_ms() if moment is None else moment",
         "the clock of the next owner may be behind that of the last one",
         SIMULATION,
     ),
@@ -153,8 +153,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a_delta_passes_for_a_full_snapshot",
-        f"{RUNTIME}/executor.py",
-        "            delta = full_delta(state)\n",
+        f"{RUNTIME}/entries.py",
+        "        delta = full_delta(state)\n",
         "",
         "what is read back begins with the last full snapshot",
         (f"{NODE}::test_a_node_goes_on_from_a_whole_snapshot",),
