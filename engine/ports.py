@@ -120,8 +120,8 @@ class MachineStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionView:
-    """One execution as it stands in the store. `input` and `output` are set only when asked for."""
+class AnyExecutionView:
+    """What is known of any execution, Standard or Express. `input` and `output` are set only when asked for."""
 
     id: ExecutionId
     arn: str
@@ -133,16 +133,22 @@ class ExecutionView:
     status: Status
     started_at: int
     stopped_at: int | None = None
-    last_event: int = 0
     error: str | None = None
     cause: str | None = None
-    redrive_count: int = 0
-    redriven_at: int | None = None
     trace_header: str | None = None
-    version_arn: str | None = None
-    alias_arn: str | None = None
     input: Document | None = None
     output: Document | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionView(AnyExecutionView):
+    """One execution as it stands in the store."""
+
+    last_event: int = 0
+    redrive_count: int = 0
+    redriven_at: int | None = None
+    version_arn: str | None = None
+    alias_arn: str | None = None
     map_run_arn: str | None = None
     """For a child execution: its Map Run."""
     item_count: int | None = None
@@ -277,28 +283,10 @@ class StartAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpressView:
-    """An execution of an Express state machine. `attempt` counts its runs; 0: it was called synchronously, and is kept nowhere.
+class ExpressView(AnyExecutionView):
+    """An execution of an Express state machine. `attempt` counts its runs; 0: it was called synchronously, and is kept nowhere."""
 
-    `input` and `output` are set only when asked for.
-    """
-
-    id: ExecutionId
-    arn: str
-    name: str
-    machine_arn: str
-    machine_name: str
-    machine_key: int
-    revision: int
-    status: Status
-    started_at: int
-    stopped_at: int | None = None
     attempt: int = 0
-    error: str | None = None
-    cause: str | None = None
-    trace_header: str | None = None
-    input: Document | None = None
-    output: Document | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from stepwell.engine.machine.map_run import Tally
 from stepwell.engine.map_ports import MapRunView
 from stepwell.engine.ports import (
     ActivityRecord,
+    AnyExecutionView,
     ConnectionRecord,
     DeadLetter,
     ExecutionView,
@@ -83,27 +84,33 @@ def started(answer: StartAnswer, machine: str, trace: str | None) -> View:
     )
 
 
+def _any_execution(view: AnyExecutionView) -> View:
+    return {
+        "id": view.id.hex(),
+        "arn": view.arn,
+        "name": view.name,
+        "stateMachine": view.machine_name,
+        "stateMachineArn": view.machine_arn,
+        "revision": view.revision,
+        "status": view.status.value,
+        "startedAt": time(view.started_at),
+        "stoppedAt": time(view.stopped_at),
+        "input": raw(view.input),
+        "output": raw(view.output),
+        "error": view.error,
+        "cause": view.cause,
+        "traceHeader": view.trace_header,
+    }
+
+
 def execution(view: ExecutionView, redrive: Redrivability | None = None) -> View:
     """An execution; input and output where they were asked for."""
     shown = _present(
         {
-            "id": view.id.hex(),
-            "arn": view.arn,
-            "name": view.name,
-            "stateMachine": view.machine_name,
-            "stateMachineArn": view.machine_arn,
-            "revision": view.revision,
-            "status": view.status.value,
-            "startedAt": time(view.started_at),
-            "stoppedAt": time(view.stopped_at),
-            "input": raw(view.input),
-            "output": raw(view.output),
-            "error": view.error,
-            "cause": view.cause,
+            **_any_execution(view),
             "events": view.last_event,
             "redriveCount": view.redrive_count,
             "redrivenAt": time(view.redriven_at),
-            "traceHeader": view.trace_header,
             "mapRun": view.map_run_arn,
             "items": view.item_count,
         }
@@ -117,26 +124,7 @@ def execution(view: ExecutionView, redrive: Redrivability | None = None) -> View
 
 def express(view: ExpressView) -> View:
     """An execution of an Express state machine."""
-    return _present(
-        {
-            "id": view.id.hex(),
-            "arn": view.arn,
-            "name": view.name,
-            "stateMachine": view.machine_name,
-            "stateMachineArn": view.machine_arn,
-            "type": "EXPRESS",
-            "revision": view.revision,
-            "status": view.status.value,
-            "startedAt": time(view.started_at),
-            "stoppedAt": time(view.stopped_at),
-            "input": raw(view.input),
-            "output": raw(view.output),
-            "error": view.error,
-            "cause": view.cause,
-            "attempt": view.attempt or None,
-            "traceHeader": view.trace_header,
-        }
-    )
+    return _present({**_any_execution(view), "type": "EXPRESS", "attempt": view.attempt or None})
 
 
 def map_run(view: MapRunView) -> View:
