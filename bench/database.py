@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from bench.workloads import Workload
 from stepwell.cli.embedded.postgres import EmbeddedPostgres
 
 DATABASES: Final = ("stepwell", "floor", "dbos")
@@ -112,14 +113,16 @@ async def counters(url: str) -> Counters:
         await connection.close()
 
 
-async def outcome(url: str, machine: str, since: int, *, settle: bool = True, history: bool = True) -> Outcome:
+async def outcome(url: str, workload: Workload, since: int, *, settle: bool = True, history: bool = True) -> Outcome:
     """Wait until none of the executions runs any more (unless not to `settle`), and count them, and their history's bytes."""
     connection = await asyncpg.connect(url)
+    machine, table = workload.name, "express_execution" if workload.express else "execution"
+    running, counts = _RUNNING.format(table), (_COUNTS if history else _NUMBERS).format(table)
     try:
         async with asyncio.timeout(SETTLE_SECONDS):
-            while settle and await connection.fetchval(_RUNNING, machine, since):  # noqa: ASYNC110 -- another process ends them
+            while settle and await connection.fetchval(running, machine, since):  # noqa: ASYNC110 -- another process ends them
                 await asyncio.sleep(0.05)
-        return Outcome(*await connection.fetchrow(_COUNTS if history else _NUMBERS, machine, since))
+        return Outcome(*await connection.fetchrow(counts, machine, since))
     except TimeoutError:
         raise SystemExit(f"Executions of {machine} still run {SETTLE_SECONDS:g} s after the load ended.") from None
     finally:
@@ -127,7 +130,7 @@ async def outcome(url: str, machine: str, since: int, *, settle: bool = True, hi
 
 
 _OURS: Final = """
-  FROM execution e JOIN state_machine m ON m.key = e.machine_key
+  FROM {} e JOIN state_machine m ON m.key = e.machine_key
  WHERE m.name = $1 AND e.started_at >= $2"""
 _RUNNING: Final = f"SELECT EXISTS (SELECT {_OURS} AND e.status = 1)"
 _NUMBERS: Final = f"""

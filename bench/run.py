@@ -19,7 +19,7 @@ from bench.database import Server
 from bench.figures import Cells, Figures
 from bench.load import drive
 from bench.stepwell_server import Stepwell, stepwell
-from bench.workloads import WORKLOADS, Workload
+from bench.workloads import W4, WORKLOADS, Answered, Workload
 from stepwell.cli.embedded.valkey import EmbeddedValkey
 
 PEERS_VENV: Final = ROOT / ".venv-bench"
@@ -143,20 +143,24 @@ class Bench:
         assert self._postgres is not None and self._stepwell is not None
         url = self._postgres.database("stepwell")
         before, used = asyncio.run(database.counters(url)), usage.usage(self._stepwell.pid, self._postgres.pid)
+        succeeded = self._stepwell.express_succeeded() if workload.answered is Answered.SYNC else 0
         load = drive(
-            self._stepwell.start_url(workload.name, wait=workload.waits),
-            clients,
-            self.plan.seconds,
-            tool=self.plan.tool,
+            self._stepwell.start_url(workload.name, workload.answered), clients, self.plan.seconds, tool=self.plan.tool
         )
-        settled = asyncio.run(database.outcome(url, workload.name, before.now, history=False))
+        if workload.answered is Answered.SYNC:
+            ended = self._stepwell.express_succeeded() - succeeded
+            settled = database.Outcome(max(ended, load.requests), ended, 0, 0)
+        else:
+            settled = asyncio.run(database.outcome(url, workload, before.now, history=False))
         after, now_used = asyncio.run(database.counters(url)), usage.usage(self._stepwell.pid, self._postgres.pid)
-        found = asyncio.run(database.outcome(url, workload.name, before.now))
+        found = settled
+        if not workload.express:
+            found = asyncio.run(database.outcome(url, workload, before.now))
         result.tool = load.tool
         if load.errors or found.succeeded != found.total or found.total < load.requests:
             raise SystemExit(
-                f"{workload.name} at {clients} clients is not right: {load.requests} answers, {load.errors} errors; in the "
-                f"database {found.total} executions, of which {found.succeeded} succeeded."
+                f"{workload.name} at {clients} clients is not right: {load.requests} answers, {load.errors} errors; "
+                f"{found.total} executions, of which {found.succeeded} succeeded."
             )
         return Figures(
             per_second=load.requests / load.seconds,
@@ -168,7 +172,7 @@ class Bench:
             client_us=1e6 * load.cpu_seconds / max(1, load.requests),
             commits_per_second=(after.transactions - before.transactions) / load.seconds,
             wal_per_step=(after.wal - before.wal) / max(1, settled.total) / workload.steps,
-            history_bytes=found.history_bytes / max(1, found.total),
+            history_bytes=None if workload.express else found.history_bytes / max(1, found.total),
             executions=load.requests,
             verified=found.succeeded,
         )
@@ -222,10 +226,13 @@ class Bench:
         url = self._postgres.database("stepwell")
         before, memory = asyncio.run(database.counters(url)), usage.resident_bytes(self._stepwell.pid)
         load = drive(
-            self._stepwell.start_url("w4", wait=False), WAITING_START_CLIENTS, self.plan.seconds, tool=self.plan.tool
+            self._stepwell.start_url(W4.name, W4.answered),
+            WAITING_START_CLIENTS,
+            self.plan.seconds,
+            tool=self.plan.tool,
         )
         grown = usage.resident_bytes(self._stepwell.pid)
-        found = asyncio.run(database.outcome(url, "w4", before.now, settle=False))
+        found = asyncio.run(database.outcome(url, W4, before.now, settle=False))
         if load.errors or found.total < load.requests or found.running != found.total:
             raise SystemExit(f"w4 is not right: {load}, {found}")
         told = {"starts_per_second": load.requests / load.seconds, "waiting": float(found.running)}
@@ -257,7 +264,7 @@ class Bench:
     def _warm(self, workload: Workload) -> None:
         assert self._stepwell is not None
         seconds = min(WARM_SECONDS, self.plan.seconds)
-        drive(self._stepwell.start_url(workload.name, wait=workload.waits), 4, seconds, tool=self.plan.tool)
+        drive(self._stepwell.start_url(workload.name, workload.answered), 4, seconds, tool=self.plan.tool)
 
     def _turns(self, result: Result, number: int, workload: Workload, clients: int) -> None:
         name, steps = workload.name, workload.steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from sys import executable
 from typing import Final
 
 from bench.children import Child
-from bench.workloads import WAITING, WORKLOADS
+from bench.workloads import W4, WORKLOADS, Answered
 
 ROLE: Final = "arn:aws:iam::000000000000:role/bench"
 START_SECONDS: Final = 60.0
@@ -25,9 +26,16 @@ class Stepwell:
     url: str
     pid: int
 
-    def start_url(self, machine: str, *, wait: bool) -> str:
+    def start_url(self, machine: str, answered: Answered) -> str:
         """Where executions of a machine are started."""
-        return f"{self.url}/v1/state-machines/{machine}/executions{'?wait=60' if wait else ''}"
+        return f"{self.url}/v1/state-machines/{machine}/executions{answered.value}"
+
+    def express_succeeded(self) -> int:
+        """How many Express executions have succeeded so far."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
+            told = answer.read().decode()
+        found = re.search(r'^stepwell_express_ended_total\{status="SUCCEEDED"\} (\S+)$', told, re.MULTILINE)
+        return int(float(found[1])) if found else 0
 
     def put(self, path: str, body: Mapping[str, object]) -> None:
         """Create or change a resource."""
@@ -53,10 +61,13 @@ def stepwell(directory: Path, database_url: str, broker_url: str) -> Iterator[St
         said = child.line(START_SECONDS)
         server = Stepwell(said.split()[-1], child.pid)
         server.put("/v1/functions/noop", {"kind": "python", "target": "bench.noops:noop"})
-        for workload in WORKLOADS.values():
+        for workload in (*WORKLOADS.values(), W4):
             server.put(
                 f"/v1/state-machines/{workload.name}",
-                {"definition": workload.definition, "roleArn": ROLE},
+                {
+                    "definition": workload.definition,
+                    "roleArn": ROLE,
+                    "type": "EXPRESS" if workload.express else "STANDARD",
+                },
             )
-        server.put("/v1/state-machines/w4", {"definition": WAITING, "roleArn": ROLE})
         yield server

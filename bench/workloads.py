@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from bench.noops import TASK
@@ -20,28 +21,41 @@ def chain(count: int, **state: object) -> dict[str, object]:
     return {"StartAt": names[0], "States": states}
 
 
+class Answered(Enum):
+    """When a start is answered; the value is its query string."""
+
+    DURABLE = ""
+    ENDED = "?wait=60"
+    SYNC = "?sync=true"
+    """When it has ended, and nothing of it is kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One workload over REST. With `waits` a request is answered when its execution has ended, else when it is durable."""
+    """One workload over REST."""
 
     name: str
     about: str
     definition: dict[str, object]
     steps: int
-    waits: bool
+    answered: Answered
     celery: bool = False
+    express: bool = False
 
 
 WORKLOADS: Final = {
     one.name: one
     for one in (
-        Workload("w1", "ten Pass states, one execution per request", chain(10, Type="Pass"), 10, waits=False),
-        Workload("w1t", "ten function tasks in sequence", chain(10, Type="Task", Resource=FUNCTION), 10, waits=True),
-        Workload("w2", "one function task", chain(1, Type="Task", Resource=FUNCTION), 1, waits=True),
+        Workload("w1", "ten Pass states, one execution per request", chain(10, Type="Pass"), 10, Answered.DURABLE),
+        Workload("w1t", "ten function tasks in sequence", chain(10, Type="Task", Resource=FUNCTION), 10, Answered.ENDED),
+        Workload("w2", "one function task", chain(1, Type="Task", Resource=FUNCTION), 1, Answered.ENDED),
         Workload(
-            "w2c", "one Celery task", chain(1, Type="Task", Resource=f"celery:{TASK}?queue=claimed"), 1, waits=True, celery=True
+            "w2c", "one Celery task", chain(1, Type="Task", Resource=f"celery:{TASK}?queue=claimed"), 1, Answered.ENDED, celery=True
         ),
+        Workload("x1", "ten Pass states, Express, started", chain(10, Type="Pass"), 10, Answered.DURABLE, express=True),
+        Workload("x1s", "ten Pass states, Express, called", chain(10, Type="Pass"), 10, Answered.SYNC, express=True),
+        Workload("x2s", "one function task, Express, called", chain(1, Type="Task", Resource=FUNCTION), 1, Answered.SYNC, express=True),
     )
 }  # fmt: skip
-WAITING: Final = chain(1, Type="Wait", Seconds=60)
-"""W4: executions that wait."""
+W4: Final = Workload("w4", "executions that wait", chain(1, Type="Wait", Seconds=60), 1, Answered.DURABLE)
+"""Measured apart from the others: what is asked is how many can wait at once."""
