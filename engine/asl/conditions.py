@@ -22,6 +22,8 @@ COMBINATORS: Final = ("And", "Or", "Not")
 _TOP_ONLY: Final = ("Next", "Assign")
 _JSONATA_ONLY: Final = ("Condition", "Output")
 _MEMBERS: Final = frozenset({*OPERATORS, *COMBINATORS, *_TOP_ONLY, "Variable", "Comment"})
+JSONPATH_ONLY: Final = frozenset({*OPERATORS, *COMBINATORS, "Variable"})
+"""The members that a rule in JSONata does not have."""
 
 
 def check_rule(report: Report, rule: Json, place: Place, *, top: bool = True) -> None:
@@ -74,11 +76,11 @@ def _check_members(report: Report, rule: Mapping[str, Json], place: Place, *, to
         elif key == "Assign" and top:
             query_rules.check_assign(report, value, (place, key), QueryLanguage.JSONPATH)
         elif key in _JSONATA_ONLY:
-            report.error(place, query_rules.wrong_language(key, QueryLanguage.JSONPATH))
+            query_rules.wrong_language(report, place, key, QueryLanguage.JSONPATH)
         else:
             misplaced = key in _TOP_ONLY
             hint = "Only a rule directly in Choices may have it." if misplaced else report.meant(key, _MEMBERS)
-            report.error(place, f"Field '{key}' is not supported", hint=hint)
+            report.error(place, f"Field '{key}' is not supported", hint=hint, at=(place, key))
     if comparison and "Variable" not in rule:
         report.error(place, "The field 'Variable' is required but was missing")
     if top and "Next" not in rule:

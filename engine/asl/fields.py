@@ -42,6 +42,8 @@ class Kind(Enum):
     CATCHERS = auto()
     ERROR_NAMES = auto()
     RESOURCE = auto()
+    READER_RESOURCE = auto()
+    WRITER_RESOURCE = auto()
     CREDENTIALS = auto()
     TEMPLATE = auto()
     """A payload template: any JSON, `.$` fields computed."""
@@ -63,6 +65,7 @@ class Kind(Enum):
     RESULT_PATH = auto()
     """A path to one place of the input, or null."""
     PATH_OR_INTRINSIC = auto()
+    """A Reference Path or an intrinsic call, either of which gives a string."""
     SECONDS = auto()
     """0 to 99999999."""
     POSITIVE_SECONDS = auto()
@@ -324,7 +327,7 @@ PROCESSOR_CONFIG_FIELDS: Final = _set(
 """The fields of ProcessorConfig."""
 
 ITEM_READER_FIELDS: Final = _set(
-    _both("Resource", Kind.RESOURCE, required=True),
+    _both("Resource", Kind.READER_RESOURCE, required=True),
     _jsonpath("Parameters", Kind.OBJECT_TEMPLATE),
     _jsonata("Arguments", Kind.JSONATA_OBJECT),
     _both("ReaderConfig", Kind.READER_CONFIG),
@@ -359,7 +362,7 @@ ITEM_BATCHER_FIELDS: Final = _set(
 """The fields of ItemBatcher."""
 
 RESULT_WRITER_FIELDS: Final = _set(
-    _both("Resource", Kind.RESOURCE),
+    _both("Resource", Kind.WRITER_RESOURCE),
     _jsonpath("Parameters", Kind.OBJECT_TEMPLATE),
     _jsonata("Arguments", Kind.JSONATA_OBJECT),
     _both("WriterConfig", Kind.WRITER_CONFIG),

@@ -25,6 +25,11 @@ from stepwell.engine.query.paths import ReferencePath
 Check: TypeAlias = Callable[[Report, Json, Place, QueryLanguage], None]
 
 _NUMERIC_FUNCTIONS: Final = frozenset({"States.ArrayRange", "States.MathAdd", "States.MathRandom"})
+_TEXT_FUNCTIONS: Final = (
+    "States.ArrayGetItem", "States.Base64Decode", "States.Base64Encode", "States.Format", "States.Hash",
+    "States.JsonToString", "States.UUID",
+)  # fmt: skip
+"""The functions that can give a string (AWS guide, "Fail workflow state")."""
 LOOKS_LIKE_QUERY: Final = re.compile(r"\$\$?[.\[]|States\.[A-Za-z]+\(")
 
 
@@ -46,6 +51,16 @@ def query_fault(text: str) -> str | None:
         return _literal_fault(parse_intrinsic(text))
     except InvalidQueryError as error:
         return str(error)
+
+
+def text_query_fault(text: str) -> str | None:
+    """What is wrong with a Reference Path or intrinsic call that is to give a string; None for a valid one."""
+    if text.startswith("$"):
+        return reference_path_fault(text)
+    fault = query_fault(text)
+    if fault is None and (name := parse_intrinsic(text).name) not in _TEXT_FUNCTIONS:
+        return f"{name} gives no string; {', '.join(_TEXT_FUNCTIONS)} do"
+    return fault
 
 
 def _literal_fault(call: Call) -> str | None:
@@ -243,10 +258,34 @@ def check_variable(report: Report, value: Json, place: Place) -> None:
     _variable_check(report, value, place, QueryLanguage.JSONPATH)
 
 
-def wrong_language(field: str, language: QueryLanguage) -> str:
-    """AWS's message for a field that exists in the other query language only."""
+_MEANT_INSTEAD: Final = {
+    QueryLanguage.JSONPATH: {
+        "Arguments": "Parameters", "Output": "ResultSelector, ResultPath or OutputPath", "Items": "ItemsPath",
+        "Condition": "Variable with a comparison such as StringEquals",
+    },
+    QueryLanguage.JSONATA: {
+        "Parameters": "Arguments", "InputPath": "Arguments", "ResultSelector": "Output", "ResultPath": "Output or Assign",
+        "OutputPath": "Output", "Result": "Output", "ItemsPath": "Items", "Variable": "Condition", "And": "Condition",
+        "Or": "Condition", "Not": "Condition",
+    },
+}  # fmt: skip
+"""What the other query language's field is called in each."""
+
+
+def wrong_language(report: Report, place: Place, field: str, language: QueryLanguage) -> None:
+    """Note, in AWS's words, a field that exists in the other query language only."""
     other = QueryLanguage.JSONPATH if language is QueryLanguage.JSONATA else QueryLanguage.JSONATA
-    return f"The QueryLanguage is set to '{language}', but field '{field}' is only supported for the '{other}' QueryLanguage"
+    instead = _MEANT_INSTEAD[language].get(field)
+    if instead is None and language is QueryLanguage.JSONATA:
+        instead = f"{field.removesuffix('Path')} with an expression" if field.endswith("Path") else "Condition"
+    elif other is QueryLanguage.JSONATA:
+        instead = f"{instead or 'another field'}, or give the state \"QueryLanguage\": \"JSONata\""
+    report.error(
+        place,
+        f"The QueryLanguage is set to '{language}', but field '{field}' is only supported for the '{other}' QueryLanguage",
+        hint=f"Use {instead}." if instead else None,
+        at=(place, field),
+    )
 
 
 def check_static_result(report: Report, value: Json, place: Place) -> None:

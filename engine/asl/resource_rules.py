@@ -38,10 +38,30 @@ OWN_SCHEMES: Final = ("celery:", "https://", "http://", "llm:", "vector:")
 
 _SYNC: Final = frozenset({IntegrationPattern.SYNC, IntegrationPattern.SYNC_2})
 _FUNCTION_PREFIX: Final = re.compile(r"arn:aws[a-z-]*:lambda:")
+_MACHINE: Final = re.compile(r"arn:aws[a-z-]*:states:[^:]*:[^:]*:stateMachine:")
+_START_IT: Final = (
+    "A state machine is started by the Resource arn:aws:states:::states:startExecution.sync:2, with its ARN as "
+    "StateMachineArn."
+)
 _KNOWN_FORMS: Final = (
     "A Resource is a function ARN, an activity ARN, a service integration such as arn:aws:states:::lambda:invoke, "
     "celery:<task name> or an https:// URL."
 )
+
+
+READERS: Final = ("arn:aws:states:::s3:getObject", "arn:aws:states:::s3:listObjectsV2")
+WRITERS: Final = ("arn:aws:states:::s3:putObject",)
+"""What an ItemReader and a ResultWriter can name: the one list, with the partition of most regions."""
+
+_PARTITION: Final = re.compile(r"arn:aws(?:-[a-z-]+)?:states:[^:]*:[^:]*:")
+
+
+def check_storage(report: Report, value: Json, place: Place, policy: Policy, known: tuple[str, ...]) -> None:
+    """Note what is wrong with the Resource of an ItemReader or ResultWriter, which can name `known` alone."""
+    if not isinstance(value, str) or not value or "${" in value:
+        check_resource(report, value, place, policy)
+    elif _PARTITION.sub("arn:aws:states:::", value) not in known:
+        _unknown(report, value, place, policy, hint=f"It can be {' or '.join(known)}.")
 
 
 def check_resource(report: Report, value: Json, place: Place, policy: Policy) -> None:
@@ -85,7 +105,9 @@ def _check_placeholder(report: Report, value: str, place: Place, policy: Policy)
 
 def _check_form(report: Report, value: str, place: Place, policy: Policy) -> None:
     resource = parse_resource(value)
-    if resource is None or (resource.service.startswith("aws-sdk:") and resource.pattern in _SYNC):
+    if _MACHINE.match(value):
+        _unknown(report, value, place, policy, hint=_START_IT)
+    elif resource is None or (resource.service.startswith("aws-sdk:") and resource.pattern in _SYNC):
         _unknown(report, value, place, policy)
     elif policy.express:
         if resource.kind is TargetKind.ACTIVITY:
@@ -97,12 +119,12 @@ def _check_form(report: Report, value: str, place: Place, policy: Policy) -> Non
             report.error(place, "Express state machine does not support '.waitForTaskToken' service integration ")
 
 
-def _unknown(report: Report, value: str, place: Place, policy: Policy) -> None:
+def _unknown(report: Report, value: str, place: Place, policy: Policy, hint: str = _KNOWN_FORMS) -> None:
     message = (
         f"The resource provided {value} is not recognized. The value is not a valid resource ARN, "
         "or the resource is not available in this region."
     )
     if policy.runnable or policy.target is Target.AWS or _FUNCTION_PREFIX.match(value):
-        report.error(place, message, hint=_KNOWN_FORMS)
+        report.error(place, message, hint=hint)
     else:
-        report.warn(place, message, DiagnosticCode.INVALID_RESOURCE, hint=_KNOWN_FORMS)
+        report.warn(place, message, DiagnosticCode.INVALID_RESOURCE, hint=hint)

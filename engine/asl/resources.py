@@ -68,6 +68,9 @@ _SERVICE: Final = re.compile(
     r"arn:aws(?:-[a-z-]+)?:states:[^:]*:[^:]*:(?P<service>aws-sdk:[a-zA-Z0-9]+|[a-zA-Z0-9_-]+):(?P<action>[a-zA-Z0-9]+)"
     r"(?P<pattern>\.sync:2|\.sync|\.waitForTaskToken)?"
 )
+_NO_SERVICES: Final = frozenset({"stateMachine", "execution", "express", "mapRun"})
+"""What stands in place of a service in ARNs of Step Functions' own things, none of which a task can name."""
+
 _FUNCTION: Final = re.compile(
     r"arn:aws(?:-[a-z-]+)?:lambda:[^:]*:[^:]*:function:(?P<name>[A-Za-z0-9-_.]+(?::[A-Za-z0-9-_$.]+)?)"
 )
@@ -81,7 +84,7 @@ def parse_resource(text: str) -> Resource | None:
         return Resource(text, TargetKind.ACTIVITY, name=text)
     if match := _FUNCTION.fullmatch(text):
         return Resource(text, TargetKind.FUNCTION, name=match["name"], service="", plain_function=True)
-    if match := _SERVICE.fullmatch(text):
+    if (match := _SERVICE.fullmatch(text)) and match["service"] not in _NO_SERVICES:
         pattern = IntegrationPattern(match["pattern"] or "")
         service, action = match["service"], match["action"]
         kind = {("lambda", "invoke"): TargetKind.FUNCTION, ("http", "invoke"): TargetKind.HTTP}.get(

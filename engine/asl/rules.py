@@ -54,7 +54,12 @@ def _chosen(kind: Kind) -> Check:
     def check(report: Report, value: Json, place: Place, language: QueryLanguage) -> None:
         if not (isinstance(value, str) and value in values):
             name = place[1] if place else ""
-            report.error(place, f"The field '{name}' should have one of these values: [{', '.join(values)}]")
+            near = report.nearest(value, values) if isinstance(value, str) else None
+            report.error(
+                place,
+                f"The field '{name}' should have one of these values: [{', '.join(values)}]",
+                hint=f"Did you mean '{near}'?" if near else None,
+            )
 
     return check
 
@@ -171,7 +176,7 @@ VALUE_CHECKS: Final[Mapping[Kind, Check]] = {
     Kind.REFERENCE_PATH: query_rules.path_check(query_rules.reference_path_fault, "a Reference Path"),
     Kind.RESULT_PATH: query_rules.path_check(query_rules.result_path_fault, "a Reference Path", nullable=True),
     Kind.PATH_OR_INTRINSIC: query_rules.path_check(
-        query_rules.query_fault, "a valid JSONPath or a valid intrinsic function call"
+        query_rules.text_query_fault, "a Reference Path or an intrinsic function call that gives a string"
     ),
     Kind.SECONDS: _integer(0, limits.MAX_WAIT_SECONDS),
     Kind.POSITIVE_SECONDS: _integer(1, limits.MAX_TASK_SECONDS),

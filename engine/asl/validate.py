@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from stepwell.engine import limits
 from stepwell.engine.asl import fields, query_rules, resource_rules, rules
-from stepwell.engine.asl.conditions import check_rule
+from stepwell.engine.asl.conditions import JSONPATH_ONLY, check_rule
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode
 from stepwell.engine.asl.fields import FieldSet, Kind
 from stepwell.engine.asl.graph import check_graph
@@ -126,11 +126,15 @@ class _Walk:
         for key, item in value.items():
             field = table.get(key)
             if field is None:
-                report.error(place, f"Field '{key}' is not supported", hint=self.report.meant(key, table))
+                if field_set is fields.JSONATA_RULE_FIELDS and key in JSONPATH_ONLY:
+                    query_rules.wrong_language(report, place, key, language)
+                else:
+                    hint = report.meant(key, table)
+                    report.error(place, f"Field '{key}' is not supported", hint=hint, at=(place, key))
                 continue
             kind = field.kind(language)
             if kind is None:
-                report.error(place, query_rules.wrong_language(key, language))
+                query_rules.wrong_language(report, place, key, language)
                 continue
             if report.placeholders and self._left_open(kind, item, (place, key)):
                 continue
@@ -270,8 +274,16 @@ class _Walk:
         return value
 
     def resource(self, value: Json, place: Place, language: QueryLanguage) -> None:
-        """Resource of a Task, ItemReader or ResultWriter."""
+        """Resource of a Task."""
         resource_rules.check_resource(self.report, value, place, self.policy)
+
+    def reader_resource(self, value: Json, place: Place, language: QueryLanguage) -> None:
+        """Resource of an ItemReader."""
+        resource_rules.check_storage(self.report, value, place, self.policy, resource_rules.READERS)
+
+    def writer_resource(self, value: Json, place: Place, language: QueryLanguage) -> None:
+        """Resource of a ResultWriter."""
+        resource_rules.check_storage(self.report, value, place, self.policy, resource_rules.WRITERS)
 
     def credentials(self, value: Json, place: Place, language: QueryLanguage) -> None:
         """Credentials of a Task."""
@@ -281,8 +293,11 @@ class _Walk:
             query_rules.check_object_template(self.report, value, place, language)
         # The language leaves the content to the interpreter; AWS, which wants a RoleArn, is the only one JSONata has.
         strict = self.policy.runnable or self.policy.target is Target.AWS or language is QueryLanguage.JSONATA
-        if strict and isinstance(value, dict) and "RoleArn" not in value and "RoleArn.$" not in value:
-            self._missing(place, ["RoleArn"])
+        if strict and isinstance(value, dict):
+            if "RoleArn" not in value and "RoleArn.$" not in value:
+                self._missing(place, ["RoleArn"])
+            elif not isinstance(value.get("RoleArn", ""), str) and not left_open(self.report, value["RoleArn"], place):
+                self.report.error((place, "RoleArn"), "Expected value of type String")
 
     def assign(self, value: Json, place: Place, language: QueryLanguage) -> None:
         """Assign."""
@@ -314,7 +329,9 @@ def _nested(field_set: FieldSet) -> _Method:
     return check
 
 
-_FREE: Final = frozenset({Kind.ANY, Kind.TEMPLATE, Kind.JSONATA_VALUE, Kind.RESOURCE})
+_FREE: Final = frozenset(
+    {Kind.ANY, Kind.TEMPLATE, Kind.JSONATA_VALUE, Kind.RESOURCE, Kind.READER_RESOURCE, Kind.WRITER_RESOURCE}
+)
 """The kinds to which a value that is still to be filled in makes no difference, or whose check knows of them."""
 
 _STRINGS: Final = frozenset({Kind.STRING, Kind.COMPUTED_STRING})
@@ -328,6 +345,8 @@ _CONTAINER_CHECKS: Final[Mapping[Kind, _Method]] = {
     Kind.RETRIERS: _Walk.retriers,
     Kind.CATCHERS: _Walk.catchers,
     Kind.RESOURCE: _Walk.resource,
+    Kind.READER_RESOURCE: _Walk.reader_resource,
+    Kind.WRITER_RESOURCE: _Walk.writer_resource,
     Kind.CREDENTIALS: _Walk.credentials,
     Kind.ASSIGN: _Walk.assign,
     Kind.LABEL: _Walk.label,

@@ -23,7 +23,10 @@ _PATHS: Final = frozenset({Kind.PATH_OR_NULL, Kind.REFERENCE_PATH, Kind.PATH_OR_
 _TEMPLATES: Final = frozenset({Kind.TEMPLATE, Kind.OBJECT_TEMPLATE, Kind.ASSIGN, Kind.CREDENTIALS})
 _CONTAINERS: Final = frozenset({Kind.STATES, Kind.BRANCHES, Kind.PROCESSOR})
 _PLAIN: Final = frozenset(
-    {Kind.STRING, Kind.STATE_NAME, Kind.RESOURCE, Kind.LABEL, Kind.QUERY_LANGUAGE, Kind.STATE_TYPE}
+    {
+        Kind.STRING, Kind.STATE_NAME, Kind.RESOURCE, Kind.READER_RESOURCE, Kind.WRITER_RESOURCE, Kind.LABEL,
+        Kind.QUERY_LANGUAGE, Kind.STATE_TYPE,
+    }
 )
 _OBJECTS: Final[Mapping[Kind, FieldSet]] = {
     Kind.ITEM_READER: fields.ITEM_READER_FIELDS,

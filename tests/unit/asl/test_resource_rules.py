@@ -100,3 +100,31 @@ def test_an_express_machine_has_no_distributed_map() -> None:
     definition = machine(body("Map", ItemProcessor=processor))
     assert texts(definition) == []
     assert len(texts(definition, machine_type="EXPRESS")) == 1
+
+
+@pytest.mark.parametrize("kind", ("stateMachine:m", "execution:m:e", "express:m:e:f", "mapRun:m/l:i"))
+def test_arns_of_machines_and_executions_are_no_resources(kind: str) -> None:
+    definition = machine(body("Task", Resource=f"arn:aws:states:us-east-1:123456789012:{kind}"))
+    (found,) = warnings(definition)
+    assert found.code is DiagnosticCode.INVALID_RESOURCE
+    assert ("startExecution.sync:2" in (found.hint or "")) is kind.startswith("stateMachine")
+    assert len(errors(definition, runnable=True)) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "action", "right"),
+    (
+        ("ItemReader", "s3:getObject", True),
+        ("ItemReader", "s3:listObjectsV2", True),
+        ("ItemReader", "s3:putObject", False),
+        ("ItemReader", "dynamodb:getItem", False),
+        ("ResultWriter", "s3:putObject", True),
+        ("ResultWriter", "s3:getObject", False),
+    ),
+)
+def test_what_a_distributed_map_reads_from_and_writes_to(field: str, action: str, right: bool) -> None:
+    for partition in ("aws", "aws-cn"):
+        definition = machine(body("Map", **{field: {"Resource": f"arn:{partition}:states:::{action}"}}))
+        assert errors(definition) == []
+        assert [found.location for found in warnings(definition)] == ([] if right else [f"/States/X/{field}/Resource"])
+        assert (errors(definition, runnable=True) == []) is right

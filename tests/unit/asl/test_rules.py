@@ -21,6 +21,7 @@ INTEGERS = "Expected value of type Integer"
 STRINGS = "Expected value of type String"
 OBJECTS = "Expected value of type Object"
 ARRAYS = "Expected value of type Array"
+TEXT = "Value is not a Reference Path or an intrinsic function call that gives a string"
 QUERY = "The value for the field 'a.$' must be a valid JSONPath or a valid intrinsic function call"
 
 
@@ -43,8 +44,18 @@ QUERY = "The value for the field 'a.$' must be a valid JSONPath or a valid intri
         ("Task", "TimeoutSecondsPath", ["$.t", "$$.a", "$v"], {"$.t[*]": "not a Reference Path", None: STRINGS}),
         ("Wait", "Seconds", [0, 99999999], {-1: "at least 0", "$.s": INTEGERS}),
         ("Fail", "Error", ["", "e"], {1: STRINGS}),
-        ("Fail", "ErrorPath", ["$.e", "States.UUID()"], {"x": "valid intrinsic function call", None: STRINGS}),
-        ("Fail", "CausePath", ["States.Format('{}', $.c)"], {"States.Nothing()": "valid intrinsic function call"}),
+        (
+            "Fail",
+            "ErrorPath",
+            ["$.e", "$$.State.Name", "$v", "States.UUID()"],
+            {"x": TEXT, None: STRINGS, "$.a[*]": "can select more than one value"},
+        ),
+        (
+            "Fail",
+            "CausePath",
+            ["States.Format('{}', $.c)", "States.ArrayGetItem($.a, 0)", "States.JsonToString($)"],
+            {"States.Nothing()": TEXT, "States.Array($.a)": "States.Array gives no string", "States.MathAdd(1, 2)": TEXT},
+        ),
         ("Map", "ItemsPath", ["$.a", "$$.a", "$v"], {None: STRINGS, "x": "not a Reference Path"}),
         ("Map", "ItemSelector", [{"i.$": "$$.Map.Item.Index"}], {"x": OBJECTS}),
         ("Map", "MaxConcurrency", [0, 1000], {-1: "at least 0", "x": INTEGERS}),
@@ -438,3 +449,65 @@ def test_warnings(definition: dict[str, Any], code: DiagnosticCode, hint: str) -
 )
 def test_no_warnings(definition: dict[str, Any]) -> None:
     assert warnings(definition) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "field"),
+    (
+        (body("Pass", Retries=[], Next="End", End=...), "Retries"),
+        (body("Task", Output=1), "Output"),
+        (body("Choice", Choices=[{"Variable": "$.a", "IsNul": True, "Next": "End"}]), "Choices/0/IsNul"),
+        (body("Choice", Choices=[{"Variable": "$.a", "IsNull": True, "Output": 1, "Next": "End"}]), "Choices/0/Output"),
+        (body("Task", Retry=[{**RETRY, "MaxAttempt": 1}]), "Retry/0/MaxAttempt"),
+    ),
+)
+def test_a_field_that_is_not_supported_is_pointed_to_itself(state: dict[str, Any], field: str) -> None:
+    found = errors(machine(state))[0]
+    assert found.pointer == f"/States/X/{field}"
+    assert found.location is not None
+    assert not found.location.endswith(field)
+
+
+@pytest.mark.parametrize("field", ("Variable", "StringEquals", "And", "Not"))
+def test_rules_of_jsonpath_in_a_jsonata_choice(field: str) -> None:
+    rule = {"Condition": "{% true %}", "Next": "End", field: 1}
+    (found,) = errors(jsonata(body("Choice", Choices=[rule])))
+    assert found.message == (
+        f"The QueryLanguage is set to 'JSONata', but field '{field}' is only supported for the 'JSONPath' QueryLanguage"
+    )
+    assert found.hint == "Use Condition."
+
+
+@pytest.mark.parametrize(
+    ("state", "hint"),
+    (
+        (body("Pass", Output=1), "Use ResultSelector, ResultPath or OutputPath, or give the state \"QueryLanguage\""),
+        (body("Task", Arguments={}), "Use Parameters"),
+    ),
+)
+def test_what_a_field_of_jsonata_is_in_jsonpath(state: dict[str, Any], hint: str) -> None:
+    (found,) = errors(machine(state))
+    assert (found.hint or "").startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("field", "instead"),
+    (("InputPath", "Arguments"), ("TimeoutSecondsPath", "TimeoutSeconds with an expression"), ("Parameters", "Arguments")),
+)
+def test_what_a_field_of_jsonpath_is_in_jsonata(field: str, instead: str) -> None:
+    (found,) = errors(jsonata(body("Task", **{field: "$.a"})))
+    assert found.hint == f"Use {instead}."
+
+
+def test_a_near_value_is_suggested() -> None:
+    (found,) = errors(machine(body("Task", Retry=[{**RETRY, "JitterStrategy": "Full"}])))
+    assert found.hint == "Did you mean 'FULL'?"
+    found = errors({"StartAt": "X", "States": {"X": {"Type": "pass", "End": True}}})[0]
+    assert found.hint == "Did you mean 'Pass'?"
+
+
+@pytest.mark.parametrize("role", (1, None, {"a": 1}))
+def test_a_role_is_a_string(role: Any) -> None:
+    message = "SCHEMA_VALIDATION_FAILED: Expected value of type String at /States/X/Credentials/RoleArn"
+    assert texts(jsonata(body("Task", Credentials={"RoleArn": role}))) == [message]
+    assert texts(machine(body("Task", Credentials={"RoleArn": role})), target="aws") == [message]
