@@ -37,6 +37,7 @@ EXPLANATIONS: Final[Mapping[DiagnosticCode, str]] = {
     DiagnosticCode.UNREADABLE_VARIABLE: "A variable's name has a hyphen: no expression can read it. An error with `--target aws`.",
     DiagnosticCode.IMPOSSIBLE_PATH: "A path or expression reads what can never be there.",
     DiagnosticCode.IGNORED_PATH_END: "A path ends with a bracket that opens nothing; it is read without.",
+    DiagnosticCode.ODD_NAME: "A name after a dot has a quote or bracket in it: a bracket before it is missing.",
     DiagnosticCode.UNKNOWN_ERROR_NAME: "ErrorEquals names a `States.` error that does not exist.",
     DiagnosticCode.UNREACHABLE_RETRIER: "Earlier entries of Retry match every error that this one names.",
     DiagnosticCode.UNREACHABLE_CATCHER: "Earlier entries of Catch match every error that this one names.",
@@ -44,7 +45,15 @@ EXPLANATIONS: Final[Mapping[DiagnosticCode, str]] = {
     DiagnosticCode.DISTRIBUTED_ONLY_FIELD: "An inline Map has a field that only Distributed Maps use.",
     DiagnosticCode.NO_EXECUTION_TYPE: "A Distributed Map has no ExecutionType, which AWS's guide says it must.",
     DiagnosticCode.NO_CSV_HEADERS: "CSVHeaderLocation is GIVEN, and there are no CSVHeaders.",
+    DiagnosticCode.UNUSED_FIELD: "A field is not used, because of what another one says.",
+    DiagnosticCode.EXPRESS_CHILD: "A Map Run of Express executions has what only Standard ones can do.",
     DiagnosticCode.UNBOUNDED_TASK: "A task waits for an activity worker or a task token, and nothing bounds how long.",
+    DiagnosticCode.TOKEN_NOT_TOLD: "A task waits for its task token, and hands it to nobody.",
+    DiagnosticCode.UNKNOWN_INTEGRATION: "AWS has no service integration of this name or pattern.",
+    DiagnosticCode.UNSUPPORTED_SERVICE: "Stepwell does not carry out this service of AWS. Not with `--target aws`.",
+    DiagnosticCode.NOT_COMPUTED: "A text looks like a path or an expression, and is none in this place: it is handed on as text.",
+    DiagnosticCode.FAILING_CALL: "An intrinsic function's literal arguments make it fail every time.",
+    DiagnosticCode.NO_WAY_OUT: "A loop that no way leads out of.",
     DiagnosticCode.SECRET: "A key, token or password is written into the definition.",
 }
 """In the order of the documentation: what refuses a definition, AWS's warnings, Stepwell's own."""

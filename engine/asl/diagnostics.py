@@ -56,6 +56,7 @@ class DiagnosticCode(StrEnum):
     UNREADABLE_VARIABLE = "unreadable-variable"
     IMPOSSIBLE_PATH = "impossible-path"
     IGNORED_PATH_END = "ignored-path-end"
+    ODD_NAME = "odd-name"
     UNKNOWN_ERROR_NAME = "unknown-error-name"
     UNREACHABLE_RETRIER = "unreachable-retrier"
     UNREACHABLE_CATCHER = "unreachable-catcher"
@@ -63,7 +64,15 @@ class DiagnosticCode(StrEnum):
     DISTRIBUTED_ONLY_FIELD = "distributed-only-field"
     NO_EXECUTION_TYPE = "no-execution-type"
     NO_CSV_HEADERS = "no-csv-headers"
+    UNUSED_FIELD = "unused-field"
+    EXPRESS_CHILD = "express-child"
     UNBOUNDED_TASK = "unbounded-task"
+    TOKEN_NOT_TOLD = "token-not-told"
+    UNKNOWN_INTEGRATION = "unknown-integration"
+    UNSUPPORTED_SERVICE = "unsupported-service"
+    NOT_COMPUTED = "not-computed"
+    FAILING_CALL = "failing-call"
+    NO_WAY_OUT = "no-way-out"
     SECRET = "secret-in-definition"
 
 

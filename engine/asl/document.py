@@ -97,7 +97,7 @@ def examine(
         findings = list(error.diagnostics)
     else:
         report = check_definition(document.value, Target(target), MachineType(machine_type))
-        run_lints(report, document.value)
+        run_lints(report, document.value, Target(target))
         secrets = secret_values(document.value)
         findings = [document.placed(one) for one in report.findings if not _is_ignored(one, ignore)]
         findings.sort(key=lambda one: (one.line or 0, one.column or 0, one.severity is Severity.WARNING))

@@ -279,7 +279,7 @@ def wrong_language(report: Report, place: Place, field: str, language: QueryLang
     if instead is None and language is QueryLanguage.JSONATA:
         instead = f"{field.removesuffix('Path')} with an expression" if field.endswith("Path") else "Condition"
     elif other is QueryLanguage.JSONATA:
-        instead = f"{instead or 'another field'}, or give the state \"QueryLanguage\": \"JSONata\""
+        instead = f'{instead or "another field"}, or give the state "QueryLanguage": "JSONata"'
     report.error(
         place,
         f"The QueryLanguage is set to '{language}', but field '{field}' is only supported for the '{other}' QueryLanguage",

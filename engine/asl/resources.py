@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 
@@ -78,6 +79,7 @@ _ACTIVITY: Final = re.compile(r"arn:aws(?:-[a-z-]+)?:states:[^:]*:[^:]*:activity
 _CELERY: Final = re.compile(r"celery:(?P<name>[A-Za-z0-9_.:/-]+)(?:\?[A-Za-z0-9_.=&%+-]*)?")
 
 
+@lru_cache(maxsize=1024)
 def parse_resource(text: str) -> Resource | None:
     """Parse a Resource; None where it is of no known form."""
     if match := _ACTIVITY.fullmatch(text):

@@ -24,8 +24,14 @@ _TEMPLATES: Final = frozenset({Kind.TEMPLATE, Kind.OBJECT_TEMPLATE, Kind.ASSIGN,
 _CONTAINERS: Final = frozenset({Kind.STATES, Kind.BRANCHES, Kind.PROCESSOR})
 _PLAIN: Final = frozenset(
     {
-        Kind.STRING, Kind.STATE_NAME, Kind.RESOURCE, Kind.READER_RESOURCE, Kind.WRITER_RESOURCE, Kind.LABEL,
-        Kind.QUERY_LANGUAGE, Kind.STATE_TYPE,
+        Kind.STRING,
+        Kind.STATE_NAME,
+        Kind.RESOURCE,
+        Kind.READER_RESOURCE,
+        Kind.WRITER_RESOURCE,
+        Kind.LABEL,
+        Kind.QUERY_LANGUAGE,
+        Kind.STATE_TYPE,
     }
 )
 _OBJECTS: Final[Mapping[Kind, FieldSet]] = {

@@ -93,6 +93,10 @@ def test_no_other_validator_agrees_as_often(labelled: list[dict[str, Any]]) -> N
 
 
 SURE = {
+    DiagnosticCode.FAILING_CALL,
+    DiagnosticCode.NO_WAY_OUT,
+    DiagnosticCode.ODD_NAME,
+    DiagnosticCode.UNKNOWN_INTEGRATION,
     DiagnosticCode.IMPOSSIBLE_PATH,
     DiagnosticCode.UNASSIGNED_VARIABLE,
     DiagnosticCode.UNKNOWN_ERROR_NAME,

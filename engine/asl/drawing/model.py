@@ -11,8 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from stepwell.engine.asl.drawing.captions import detail, errors_caption, retry_caption, rule_caption
-from stepwell.engine.asl.language import QueryLanguage
-from stepwell.engine.asl.lints.walk import StateAt, language_of, states_in
+from stepwell.engine.asl.lints.walk import Machine, StateAt
 from stepwell.engine.jsontypes import Json
 
 START: Final = "\udc00"
@@ -65,18 +64,18 @@ class Graph:
 
 def draw(definition: Json) -> Graph:
     """The graph of a definition's JSON value."""
-    machine: Mapping[str, Json] = definition if isinstance(definition, dict) else {}
-    return _graph(machine, language_of(machine))
+    machine = Machine(definition if isinstance(definition, dict) else {})
+    return _graph(machine, machine.definition)
 
 
-def _graph(container: Mapping[str, Json], language: QueryLanguage) -> Graph:
-    states = states_in(container, None, language)
+def _graph(machine: Machine, container: Mapping[str, Json]) -> Graph:
+    states = machine.states_in(container, None)
     graph = Graph({START: Node(START)}, [])
     start = container.get("StartAt")
     if isinstance(start, str):
         graph.edges.append(Edge(START, start))
     for state in states.values():
-        graph.nodes[state.name] = _node(state, language)
+        graph.nodes[state.name] = _node(machine, state)
         graph.edges.extend(_edges(state))
     for edge in graph.edges:
         if edge.target not in graph.nodes and edge.target != END:
@@ -86,7 +85,7 @@ def _graph(container: Mapping[str, Json], language: QueryLanguage) -> Graph:
     return graph
 
 
-def _node(state: StateAt, language: QueryLanguage) -> Node:
+def _node(machine: Machine, state: StateAt) -> Node:
     comment = state.fields.get("Comment")
     return Node(
         state.name,
@@ -94,7 +93,7 @@ def _node(state: StateAt, language: QueryLanguage) -> Node:
         detail(state.fields),
         retry_caption(state.fields),
         comment if isinstance(comment, str) else "",
-        [_graph(each.container, language) for each in state.nested()],
+        [_graph(machine, each.container) for each in state.nested()],
     )
 
 

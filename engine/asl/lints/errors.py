@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
-from stepwell.engine.asl.lints.walk import StateAt, all_states
+from stepwell.engine.asl.lints.walk import Machine, StateAt
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.states_errors import ErrorName
@@ -17,9 +17,9 @@ _OPEN_FAMILY: Final = "States.Http."
 _KNOWN: Final = frozenset(name.value for name in ErrorName if name.startswith(_RESERVED))
 
 
-def check_error_names(report: Report, definition: Mapping[str, Json]) -> None:
+def check_error_names(report: Report, machine: Machine) -> None:
     """Look at every ErrorEquals."""
-    for state in all_states(definition):
+    for state in machine.states:
         for field, code in (
             ("Retry", DiagnosticCode.UNREACHABLE_RETRIER),
             ("Catch", DiagnosticCode.UNREACHABLE_CATCHER),

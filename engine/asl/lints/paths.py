@@ -14,8 +14,9 @@ from stepwell.engine.asl.diagnostics import DiagnosticCode
 from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.lints.references import expressions_of, template_strings
 from stepwell.engine.asl.lints.shapes import SCALAR, Shape, at, cut, joined, missing_step, put, shape_of, steps_of_path
-from stepwell.engine.asl.lints.walk import StateAt, all_states, language_of, states_in
+from stepwell.engine.asl.lints.walk import Machine, StateAt
 from stepwell.engine.asl.report import Place, Report, steps_of
+from stepwell.engine.asl.resources import IntegrationPattern, TargetKind, parse_resource
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonata import Jsonata, source_of
 
@@ -23,6 +24,15 @@ _MAX_VISITS: Final = 6
 """How often a state's input may widen before it is taken to be anything."""
 
 _ERROR: Final[Shape] = {"Error": SCALAR, "Cause": SCALAR}
+_RESULTS: Final[Mapping[TargetKind, Shape]] = {
+    TargetKind.FUNCTION: {
+        "ExecutedVersion": SCALAR, "FunctionError": SCALAR, "LogResult": SCALAR, "Payload": None, "SdkHttpMetadata": None,
+        "SdkResponseMetadata": None, "StatusCode": SCALAR,
+    },
+    TargetKind.HTTP: {"Headers": None, "ResponseBody": None, "StatusCode": SCALAR, "StatusText": SCALAR},
+}  # fmt: skip
+"""What lambda:invoke and http:invoke give."""
+
 _WITH_RESULT: Final = frozenset({"Task", "Parallel", "Map"})
 _INPUT_FIELDS: Final = (
     "SecondsPath", "TimestampPath", "TimeoutSecondsPath", "HeartbeatSecondsPath", "ItemsPath", "MaxConcurrencyPath",
@@ -36,13 +46,16 @@ _BARE: Final = re.compile(
 """JSONata that begins at the document, of which there is none."""
 
 
-def check_paths(report: Report, definition: Mapping[str, Json]) -> None:
+_ODD_NAME: Final = re.compile(r"""\$\$?(?:\.[^.'"\[\]()\s]+|\[\d+\]|\['[^']*'\])*\.([^.\[(\s]*['"\]][^.\[(\s]*)""")
+"""A path with a quote or a closing bracket in a name that follows a dot."""
+
+
+def check_paths(report: Report, machine: Machine) -> None:
     """Look at every state of every container."""
-    language = language_of(definition)
-    pending: list[tuple[Mapping[str, Json], Place, Shape]] = [(definition, None, None)]
+    pending: list[tuple[Mapping[str, Json], Place, Shape]] = [(machine.definition, None, None)]
     while pending:
         container, place, first = pending.pop()
-        states = states_in(container, place, language)
+        states = machine.states_in(container, place)
         inputs = _inputs(container, states, first)
         for state in states.values():
             shape = inputs.get(state.name)
@@ -50,7 +63,7 @@ def check_paths(report: Report, definition: Mapping[str, Json]) -> None:
                 _check_jsonata(report, state)
                 inner: Shape = None
             else:
-                if shape is not None:
+                if shape is not None or _task_result(state) is not None:
                     _check_jsonpath(report, state, shape)
                 inner = _effective(state, shape)
             if state.type == "Map":
@@ -58,9 +71,9 @@ def check_paths(report: Report, definition: Mapping[str, Json]) -> None:
             pending.extend((each.container, each.place, inner) for each in state.nested())
 
 
-def check_path_ends(report: Report, definition: Mapping[str, Json]) -> None:
-    """Look for paths whose last character is ignored: as AWS reads them, `$.a[` is `$.a`."""
-    for state in all_states(definition):
+def check_path_ends(report: Report, machine: Machine) -> None:
+    """Look for paths that are read in another way than they look: `$.a[` is `$.a`, and `$.a'b']` asks for a field `a'b']`."""
+    for state in machine.states:
         if state.language is QueryLanguage.JSONATA:
             continue
         for text, place in expressions_of(state):
@@ -70,6 +83,13 @@ def check_path_ends(report: Report, definition: Mapping[str, Json]) -> None:
                     f"The bracket at the end of the path '{text[:200]}' is ignored",
                     DiagnosticCode.IGNORED_PATH_END,
                     hint=f"Leave it out, or write what is to come after '{text[:-1][:200]}'.",
+                )
+            elif (odd := _ODD_NAME.match(text)) is not None:
+                report.warn(
+                    place,
+                    f"The path '{text[:200]}' asks for a field that is called '{odd[1][:80]}'",
+                    DiagnosticCode.ODD_NAME,
+                    hint="In brackets a name is written as ['my name'], both of them with quotes.",
                 )
 
 
@@ -127,11 +147,22 @@ def _output(state: StateAt, input: Shape) -> Shape:
         result = shape_of(fields["Result"]) if "Result" in fields else effective
         output = _put_result(fields, input, result)
     elif state.type in _WITH_RESULT:
-        result = _template(fields["ResultSelector"], None) if "ResultSelector" in fields else None
+        result = _task_result(state)
+        if "ResultSelector" in fields:
+            result = _template(fields["ResultSelector"], result)
         output = _put_result(fields, input, result)
     else:
         output = effective
     return _selected(fields.get("OutputPath", "$"), output)
+
+
+def _task_result(state: StateAt) -> Shape:
+    """What is known of a task's result."""
+    text = state.fields.get("Resource")
+    resource = parse_resource(text) if isinstance(text, str) and text.startswith("arn:") else None
+    if resource is None or not resource.action or resource.pattern is not IntegrationPattern.REQUEST_RESPONSE:
+        return None
+    return _RESULTS.get(resource.kind)
 
 
 def _effective(state: StateAt, input: Shape) -> Shape:
@@ -184,6 +215,10 @@ def _check_jsonpath(report: Report, state: StateAt, input: Shape) -> None:
     for field in ("Parameters", "ItemSelector"):
         for text, place in template_strings(state.fields.get(field), (state.place, field)):
             _check(report, text, selected, place)
+    result = _task_result(state)
+    if result is not None:
+        for text, place in template_strings(state.fields.get("ResultSelector"), (state.place, "ResultSelector")):
+            _check(report, text, result, place)
     effective = selected if state.type == "Map" else _effective(state, input)
     for field in _INPUT_FIELDS:
         _check(report, state.fields.get(field), effective, (state.place, field))

@@ -55,11 +55,13 @@ def references(state: StateAt, expressions: Mapping[str, Jsonata]) -> dict[str, 
     return found
 
 
-def expressions_of(state: StateAt) -> Iterator[tuple[str, Place]]:
+def expressions_of(state: StateAt) -> tuple[tuple[str, Place], ...]:
     """Every path, intrinsic call or JSONata expression (as it is written) of a state with the place of its field."""
-    table = _TABLES.get(state.type)
-    if table is not None:
-        yield from _expressions(state.fields, table, state)
+    found = state.expressions
+    if found is None:
+        table = _TABLES.get(state.type)
+        found = state.expressions = () if table is None else tuple(_expressions(state.fields, table, state))
+    return found
 
 
 def _expressions(

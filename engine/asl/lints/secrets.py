@@ -6,10 +6,11 @@ What is found is never part of a message; `hide` takes it out of whatever is sho
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
+from stepwell.engine.asl.lints.walk import Machine
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.jsontypes import Json, write_text
 
@@ -46,9 +47,9 @@ _NAMED_IN_TEXT: Final = re.compile(r"(?<![\w.-])([A-Za-z_][\w.-]{0,100})[\"']?\s
 _NAMED: Final = "what its name says is a secret"
 
 
-def check_secrets(report: Report, definition: Mapping[str, Json]) -> None:
+def check_secrets(report: Report, machine: Machine) -> None:
     """Note every string that is a secret by its form or by the name of its field."""
-    for kind, _, place in _secrets(definition):
+    for kind, _, place in _secrets(machine.definition):
         report.warn(
             place,
             f"The definition has {kind} written into it",

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
-from stepwell.engine.asl.lints.walk import StateAt, all_states
+from stepwell.engine.asl.lints.walk import Machine, StateAt
 from stepwell.engine.asl.report import Report
 from stepwell.engine.asl.resources import IntegrationPattern, TargetKind, parse_resource
-from stepwell.engine.jsontypes import Json
 
 _BOUNDS: Final = ("TimeoutSeconds", "TimeoutSecondsPath", "HeartbeatSeconds", "HeartbeatSecondsPath")
 
 
-def check_timeouts(report: Report, definition: Mapping[str, Json]) -> None:
+def check_timeouts(report: Report, machine: Machine) -> None:
     """Look at the times of every Task."""
-    machine_ends = "TimeoutSeconds" in definition
-    for state in all_states(definition):
+    machine_ends = "TimeoutSeconds" in machine.definition
+    for state in machine.states:
         if state.type == "Task":
             _check_heartbeat(report, state)
             if not machine_ends and not any(field in state.fields for field in _BOUNDS):

@@ -13,7 +13,7 @@ from typing import Final
 from stepwell.engine.asl.diagnostics import DiagnosticCode
 from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.lints.references import assigned, references
-from stepwell.engine.asl.lints.walk import StateAt, language_of, states_in
+from stepwell.engine.asl.lints.walk import Machine, StateAt
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.jsontypes import Json
 
@@ -23,13 +23,12 @@ _MOST_WORK: Final = 20_000_000
 _NONE: Final[frozenset[str]] = frozenset()
 
 
-def check_variables(report: Report, definition: Mapping[str, Json]) -> None:
+def check_variables(report: Report, machine: Machine) -> None:
     """Look at every state of every container."""
-    language = language_of(definition)
-    pending: list[tuple[Mapping[str, Json], Place, frozenset[str]]] = [(definition, None, _NONE)]
+    pending: list[tuple[Mapping[str, Json], Place, frozenset[str]]] = [(machine.definition, None, _NONE)]
     while pending:
         container, place, outer = pending.pop()
-        states = states_in(container, place, language)
+        states = machine.states_in(container, place)
         before = _before(container, states, outer)
         everywhere = frozenset[str]().union(*(names for state in states.values() for _, names in _exits(state)))
         for state in states.values():

@@ -23,14 +23,15 @@ class Nested(NamedTuple):
     """Whether it runs as executions of its own, which see no variables from outside (Distributed Map)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class StateAt:
-    """One state and where it stands."""
+    """One state and where it stands. `expressions` is kept by `references.expressions_of`."""
 
     name: str
     fields: Mapping[str, Json]
     place: Place
     language: QueryLanguage
+    expressions: tuple[tuple[str, Place], ...] | None = None
 
     @property
     def type(self) -> str:
@@ -59,32 +60,43 @@ class StateAt:
                     yield Nested(processor, (self.place, field), isolated)
 
 
-def language_of(machine: Mapping[str, Json]) -> QueryLanguage:
-    """The query language of a machine's states that name none."""
-    return QueryLanguage.JSONATA if machine.get("QueryLanguage") == "JSONata" else QueryLanguage.JSONPATH
+class Machine:
+    """A definition and its states, each made once for all lints."""
 
-
-def states_in(container: Mapping[str, Json], place: Place, language: QueryLanguage) -> dict[str, StateAt]:
-    """The states of one container by name; `language` is the machine's."""
-    states = container.get("States")
-    if not isinstance(states, dict):
-        return {}
-    inside: Place = (place, "States")
-    return {
-        name: StateAt(
-            name, state, (inside, name), QueryLanguage.JSONATA if state.get("QueryLanguage") == "JSONata" else language
+    def __init__(self, definition: Mapping[str, Json]) -> None:
+        self.definition = definition
+        self._language = (
+            QueryLanguage.JSONATA if definition.get("QueryLanguage") == "JSONata" else QueryLanguage.JSONPATH
         )
-        for name, state in states.items()
-        if isinstance(state, dict)
-    }
+        self._containers: dict[int, dict[str, StateAt]] = {}
+        self.states = tuple(self.states_below(definition, None))
+        """Every state, those in states after the state they are in."""
 
+    def states_in(self, container: Mapping[str, Json], place: Place) -> dict[str, StateAt]:
+        """The states of one container, which is a part of the definition and stands at `place`, by name."""
+        found = self._containers.get(id(container))
+        if found is None:
+            found = self._containers[id(container)] = self._states_in(container, (place, "States"))
+        return found
 
-def all_states(machine: Mapping[str, Json]) -> Iterator[StateAt]:
-    """Every state of a machine, those in states after the state they are in."""
-    language = language_of(machine)
-    pending: list[tuple[Mapping[str, Json], Place]] = [(machine, None)]
-    while pending:
-        container, place = pending.pop()
-        for state in states_in(container, place, language).values():
-            yield state
-            pending.extend((each.container, each.place) for each in state.nested())
+    def _states_in(self, container: Mapping[str, Json], inside: Place) -> dict[str, StateAt]:
+        states = container.get("States")
+        if not isinstance(states, dict):
+            return {}
+        return {
+            name: StateAt(name, state, (inside, name), self._language_of(state))
+            for name, state in states.items()
+            if isinstance(state, dict)
+        }
+
+    def _language_of(self, state: Mapping[str, Json]) -> QueryLanguage:
+        return QueryLanguage.JSONATA if state.get("QueryLanguage") == "JSONata" else self._language
+
+    def states_below(self, container: Mapping[str, Json], place: Place) -> Iterator[StateAt]:
+        """Every state of a container and of the containers in it."""
+        pending: list[tuple[Mapping[str, Json], Place]] = [(container, place)]
+        while pending:
+            container, place = pending.pop()
+            for state in self.states_in(container, place).values():
+                yield state
+                pending.extend((each.container, each.place) for each in state.nested())

@@ -24,9 +24,10 @@ PREFIX = "States."
 class Intrinsic:
     """A compiled call; `variables` names the variables its paths read, without the dollar."""
 
-    __slots__ = ("expression", "text", "variables")
+    __slots__ = ("call", "expression", "text", "variables")
 
     def __init__(self, call: Call) -> None:
+        self.call = call
         self.text = call.text
         self.variables = frozenset(path.variable for path in _paths(call) if path.variable is not None)
         self.expression: Expression = _compile_call(call)

@@ -16,16 +16,20 @@ TOKEN = "arn:aws:states:::sqs:sendMessage.waitForTaskToken"
 TASK = {"Type": "Task", "Resource": FUNCTION}
 
 
-def findings(states: dict[str, Any], start: str | None = None, **fields: Any) -> list[Diagnostic]:
+def findings(
+    states: dict[str, Any], start: str | None = None, target: str = "stepwell", **fields: Any
+) -> list[Diagnostic]:
     definition = {"StartAt": start or next(iter(states)), "States": states, **fields}
-    found = examine(json.dumps(definition)).findings
+    found = examine(json.dumps(definition), target=target).findings
     assert [one for one in found if one.severity is Severity.ERROR] == []
     assert all(one.line == 1 for one in found)
     return found
 
 
-def codes(states: dict[str, Any], start: str | None = None, **fields: Any) -> list[tuple[str, str | None]]:
-    return [(one.code.value, one.location) for one in findings(states, start, **fields)]
+def codes(
+    states: dict[str, Any], start: str | None = None, target: str = "stepwell", **fields: Any
+) -> list[tuple[str, str | None]]:
+    return [(one.code.value, one.location) for one in findings(states, start, target, **fields)]
 
 
 def jsonata(states: dict[str, Any]) -> list[tuple[str, str | None]]:
@@ -51,12 +55,264 @@ def test_ends_of_paths_that_are_ignored(path: str) -> None:
 
 @pytest.mark.parametrize("path", ("$", "$.a", "$.a[0]", "$['a[']", "$['a.']"))
 def test_ends_of_paths_that_mean_something(path: str) -> None:
-    assert codes({"A": ends(InputPath=path, Parameters={"a": "[$.", "b.$": "States.Format('$.[', $.a)"})}) == []
+    assert codes({"A": ends(InputPath=path, Parameters={"a": "[$.", "b.$": "States.Format('$.[{}', $.a)"})}) == []
 
 
 def test_only_paths_are_looked_at_for_their_ends() -> None:
     rule = {"Variable": "$.a", "StringEquals": "$5.", "Next": "B"}
     assert codes({"A": {"Type": "Choice", "Choices": [rule]}, "B": ends(Result="$.a[")}) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    (("$.a.b'c-d']", "b'c-d']"), ("$.a]", "a]"), ('$.a[0].b"c', 'b"c'), ("$$.Execution.Input.x']", "x']")),
+)
+def test_brackets_that_are_missing(path: str, name: str) -> None:
+    (found,) = findings({"A": ends(InputPath=path)})
+    assert (found.code, found.location) == ("odd-name", "/States/A/InputPath")
+    assert f"'{name}'" in found.message
+
+
+@pytest.mark.parametrize("path", ("$.a['b']", "$['a\"b'].c", "$.a[?(@.b=='c]')]", "$.a[0]['b'].c", "$..a"))
+def test_brackets_that_are_there(path: str) -> None:
+    assert codes({"A": ends(InputPath=path)}) == []
+
+
+# The context object
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    (
+        ("$$.Exection.Id", "Did you mean 'Execution'?"),
+        ("$$.Execution.Idd", "Did you mean 'Id'?"),
+        ("States.Format('{}', $$.State.Title)", "It has EnteredTime, Name, RetryCount."),
+        ("$$.Execution.Id.x", "It has no fields."),
+    ),
+)
+def test_what_the_context_object_has_not(text: str, hint: str) -> None:
+    (found,) = findings({"A": ends(Parameters={"x.$": text})})
+    assert (found.code, found.location, found.hint) == ("impossible-path", "/States/A/Parameters/x.$", hint)
+
+
+@pytest.mark.parametrize(
+    "text",
+    (
+        "$$",
+        "$$.Execution",
+        "$$.Execution.Input.anything.there",
+        "$$.Map.Item.Value.x",
+        "$$['Execution'].Id",
+        "$$.Execution['Nope']",
+        "States.Format('$$.Nope {}', $$.Execution.Name)",
+    ),
+)
+def test_what_the_context_object_has(text: str) -> None:
+    assert codes({"A": ends(Parameters={"x.$": text})}) == []
+
+
+@pytest.mark.parametrize(
+    "text", ("$states.inpt.a", "$states.context.Exection.Id", "$count($states.context.State.Title)", "$states . output")
+)
+def test_what_states_has_not(text: str) -> None:
+    assert jsonata({"A": ends(Output=f"{{% {text} %}}")}) == [("impossible-path", "/States/A/Output")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ("$states", "$states.input.any", "$states.context.Execution.Input.x", "'$states.nope'", "/* $states.nope */ 1"),
+)
+def test_what_states_has(text: str) -> None:
+    assert jsonata({"A": ends(Output=f"{{% {text} %}}")}) == []
+
+
+def test_a_task_that_has_no_token() -> None:
+    told = {"Parameters": {"FunctionName": "f", "Payload": {"t.$": "$$.Task.Token"}}, "TimeoutSeconds": 5, "End": True}
+    task = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", **told}
+    assert codes({"A": task}) == [("impossible-path", "/States/A/Parameters/Payload/t.$")]
+    assert codes({"A": {**task, "Resource": "arn:aws:states:::lambda:invoke.waitForTaskToken"}}) == []
+    assert codes({"A": {**task, "Resource": "${Function}"}}) == [("STEPWELL_PLACEHOLDER", "/States/A/Resource")]
+    assert codes({"A": ends(Parameters={"t.$": "$$.Task.Token"})}) == [("impossible-path", "/States/A/Parameters/t.$")]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    (
+        ({"t.$": "$$.Task.Token"}, True),
+        ({"t.$": "$$.Task"}, True),
+        ({"t.$": "$$"}, True),
+        ({"t.$": "States.Format('{}', $$.Task.Token)"}, True),
+        ({"t.$": "$$['Task'].Token"}, True),
+        ("${Parameters}", True),
+        ({"t.$": "$.token"}, False),
+        ({"t.$": "$$.Execution.Id"}, False),
+    ),
+)
+def test_a_token_that_nobody_is_told(parameters: Any, told: bool) -> None:
+    task = {"Type": "Task", "Resource": TOKEN, "Parameters": parameters, "TimeoutSeconds": 5, "End": True}
+    found = codes({"A": task}, target="aws")
+    assert [one for one in found if one[0] != "STEPWELL_PLACEHOLDER"] == [("token-not-told", "/States/A")] * (not told)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), (("$states.context.Task.Token", True), ("$states.context", True), ("$states.input.t", False))
+)
+def test_a_token_that_nobody_is_told_in_jsonata(text: str, told: bool) -> None:
+    task = {"Type": "Task", "Resource": TOKEN, "Arguments": {"t": f"{{% {text} %}}"}, "TimeoutSeconds": 5, "End": True}
+    found = codes({"A": task}, target="aws", QueryLanguage="JSONata")
+    assert found == [("token-not-told", "/States/A")] * (not told)
+
+
+# Text that is not computed
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    (
+        ({"a.$": "$.x"}, "/a.$"),
+        ({"a": ["$.x"]}, "/a[0]"),
+        ("$states.input.x", ""),
+        ("States.UUID()", ""),
+        ("Order {% $states.input.id %}!", ""),
+    ),
+)
+def test_text_in_jsonata_that_looks_computed(value: Any, where: str) -> None:
+    assert jsonata({"A": ends(Output=value)}) == [("not-computed", f"/States/A/Output{where}")]
+
+
+@pytest.mark.parametrize("value", ("$5.00", "{% $states.input.x %}", "a $ b", {"a": "States of mind"}, "100 %"))
+def test_text_in_jsonata_that_is_text(value: Any) -> None:
+    assert jsonata({"A": ends(Output=value)}) == []
+
+
+def test_expressions_in_jsonpath() -> None:
+    assert codes({"A": ends(Parameters={"a": "{% 1 %}"})}) == [("not-computed", "/States/A/Parameters/a")]
+    assert codes({"A": {"Type": "Fail", "Cause": "{% 1 %}"}}) == [("not-computed", "/States/A/Cause")]
+    assert codes({"A": ends(Comment="{% 1 %}")}) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    (
+        ("States.Format('{} {}', $.a)", "2"),
+        ("States.Format('none', $.a)", "0"),
+        ("States.Hash($.a, 'MD6')", "algorithm"),
+        ("States.ArrayPartition($.a, 0)", "chunk size"),
+        ("States.ArrayRange(1, 9, 0)", "step"),
+        ("States.JsonMerge($.a, $.b, true)", "third argument"),
+        ("States.Array(States.MathRandom(9, 1))", "start"),
+        ("States.ArrayLength('text')", "array"),
+        ("States.StringToJson('{')", "States.StringToJson"),
+    ),
+)
+def test_calls_that_fail_every_time(call: str, why: str) -> None:
+    (found,) = findings({"A": ends(Parameters={"x.$": call})})
+    assert (found.code, found.location) == ("failing-call", "/States/A/Parameters/x.$")
+    assert why in found.message
+
+
+@pytest.mark.parametrize(
+    "call",
+    (
+        "States.Format('{} {}', $.a, $.b)",
+        "States.Format($.template, $.a)",
+        "States.Format('\\{}')",
+        "States.Hash($.a, 'SHA-256')",
+        "States.ArrayRange($.a, 5000, 1)",
+        "States.ArrayGetItem($.a, 9)",
+        "States.JsonMerge($.a, $.b, false)",
+        "States.MathRandom(1, 9)",
+        "States.UUID()",
+        "States.Array(1, 'a', null)",
+        "States.StringToJson('{}')",
+    ),
+)
+def test_calls_that_may_go_well(call: str) -> None:
+    assert codes({"A": ends(Parameters={"x.$": call})}) == []
+
+
+# Loops
+
+
+def choice(to: str, default: str | None) -> dict[str, Any]:
+    rules = [{"Variable": "$.a", "IsPresent": True, "Next": to}]
+    return {"Type": "Choice", "Choices": rules, **({} if default is None else {"Default": default})}
+
+
+def test_a_loop_that_nothing_leads_out_of() -> None:
+    states = {"A": choice("Z", "B"), "B": leads("C"), "C": leads("B"), "Z": ends()}
+    (found,) = findings(states)
+    assert (found.code, found.location) == ("no-way-out", "/States/B")
+    assert "'B', 'C'" in found.message
+
+
+@pytest.mark.parametrize(
+    "states",
+    (
+        {"A": choice("Z", "B"), "B": leads("A"), "Z": ends()},
+        {"A": choice("Z", "B"), "B": choice("B", None), "Z": ends()},
+        {
+            "A": choice("Z", "B"),
+            "B": {**TASK, "Next": "B", "Catch": [{"ErrorEquals": ["X"], "Next": "Z"}]},
+            "Z": ends(),
+        },
+    ),
+)
+def test_loops_that_something_leads_out_of(states: dict[str, Any]) -> None:
+    assert codes(states) == []
+
+
+def test_a_loop_in_a_branch() -> None:
+    branch = {"StartAt": "B", "States": {"B": choice("C", "D"), "C": leads("C"), "D": ends()}}
+    assert codes({"A": {"Type": "Parallel", "Branches": [branch], "End": True}}) == [
+        ("no-way-out", "/States/A/Branches[0]/States/C")
+    ]
+
+
+# Integrations
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    (
+        ("state:startExecution.sync:2", "Did you mean 'states'?"),
+        ("lambda:invokes", "Did you mean 'invoke'?"),
+        ("sqs:sendMessage.sync", "It can end with '.waitForTaskToken'."),
+        ("dynamodb:getItem.sync", "Write it without."),
+        ("dynamodb:query", "It has getItem, putItem, deleteItem, updateItem; others are called by aws-sdk:."),
+        ("aws-sdk:s3:GetObject", "Write aws-sdk:s3:getObject."),
+        ("aws-sdk:DynamoDB:query", "Write aws-sdk:dynamodb:query."),
+        ("route53:listHostedZones", "Other actions of AWS are called as aws-sdk:<service>:<action>."),
+    ),
+)
+@pytest.mark.parametrize("target", ("stepwell", "aws"))
+def test_integrations_that_do_not_exist(name: str, hint: str, target: str) -> None:
+    task = {"Type": "Task", "Resource": f"arn:aws:states:::{name}", "End": True}
+    (found,) = findings({"A": task}, target=target)
+    assert (found.code, found.location, found.hint) == ("unknown-integration", "/States/A/Resource", hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "carried_out"),
+    (
+        ("lambda:invoke", True),
+        ("http:invoke", True),
+        ("sqs:sendMessage", False),
+        ("aws-sdk:s3:getObject", False),
+        ("states:startExecution.sync:2", False),
+    ),
+)
+def test_services_that_only_aws_carries_out(name: str, carried_out: bool) -> None:
+    task = {"Type": "Task", "Resource": f"arn:aws:states:::{name}", "End": True}
+    assert codes({"A": task}) == [("unsupported-service", "/States/A/Resource")] * (not carried_out)
+    assert codes({"A": task}, target="aws") == []
+
+
+def test_a_pattern_that_only_stepwell_has() -> None:
+    told = {"Parameters": {"RequestBody": {"t.$": "$$.Task.Token"}}, "TimeoutSeconds": 5, "End": True}
+    task = {"Type": "Task", "Resource": "arn:aws:states:::http:invoke.waitForTaskToken", **told}
+    assert codes({"A": task}) == []
+    assert codes({"A": task}, target="aws") == [("unknown-integration", "/States/A/Resource")]
 
 
 # Error names, Retry and Catch
@@ -126,14 +382,14 @@ def test_heartbeats(heartbeat: int, timeout: int, wrong: bool) -> None:
 
 @pytest.mark.parametrize("resource", (ACTIVITY, TOKEN))
 def test_tasks_that_would_wait_for_years(resource: str) -> None:
-    task = {"Type": "Task", "Resource": resource, "End": True}
-    assert codes({"A": task}) == [("unbounded-task", "/States/A")]
-    assert codes({"A": task}, TimeoutSeconds=60) == []
+    task = {"Type": "Task", "Resource": resource, "Parameters": {"token.$": "$$.Task.Token"}, "End": True}
+    assert codes({"A": task}, target="aws") == [("unbounded-task", "/States/A")]
+    assert codes({"A": task}, target="aws", TimeoutSeconds=60) == []
     for field, value in (("TimeoutSeconds", 5), ("HeartbeatSeconds", 5), ("TimeoutSecondsPath", "$.t")):
-        assert codes({"A": {**task, field: value}}) == []
+        assert codes({"A": {**task, field: value}}, target="aws") == []
 
 
-@pytest.mark.parametrize("resource", (FUNCTION, "arn:aws:states:::sqs:sendMessage", "celery:x"))
+@pytest.mark.parametrize("resource", (FUNCTION, "arn:aws:states:::lambda:invoke", "celery:x"))
 def test_tasks_that_end_by_themselves(resource: str) -> None:
     assert codes({"A": {"Type": "Task", "Resource": resource, "End": True}}) == []
 
@@ -304,6 +560,26 @@ def test_the_error_of_a_catcher() -> None:
     assert codes(states) == [("impossible-path", "/States/C/CausePath")]
 
 
+@pytest.mark.parametrize(
+    ("resource", "path", "there"),
+    (
+        ("arn:aws:states:::lambda:invoke", "$.Payload.x", True),
+        ("arn:aws:states:::lambda:invoke", "$.Paload", False),
+        ("arn:aws:states:::http:invoke", "$.ResponseBody.x", True),
+        ("arn:aws:states:::http:invoke", "$.Body", False),
+        ("arn:aws:states:::sqs:sendMessage", "$.anything", True),
+        ("https://example.com/x", "$.anything", True),
+        (FUNCTION, "$.anything", True),
+    ),
+)
+def test_what_a_call_gives(resource: str, path: str, there: bool) -> None:
+    task = {"Type": "Task", "Resource": resource, "End": True}
+    for field, value, where in (("OutputPath", path, ""), ("ResultSelector", {"x.$": path}, "/x.$")):
+        found = codes({"A": {**task, field: value}}, target="stepwell")
+        expected = [] if there else [("impossible-path", f"/States/A/{field}{where}")]
+        assert [one for one in found if one[0] != "unsupported-service"] == expected
+
+
 def test_a_choice_that_asks_whether_something_is_there() -> None:
     def choice(*rules: dict[str, Any]) -> dict[str, Any]:
         return {"Type": "Choice", "Choices": [{**rule, "Next": "C"} for rule in rules], "Default": "C"}
@@ -369,7 +645,67 @@ def with_mode(config: dict[str, Any] | None, **more: Any) -> list[tuple[str, str
 @pytest.mark.parametrize("config", (None, {"Mode": "INLINE"}))
 def test_fields_that_an_inline_map_does_not_use(config: dict[str, Any] | None) -> None:
     assert with_mode(config, Label="x") == [("distributed-only-field", "/States/M/Label")]
-    assert with_mode(config, MaxConcurrency=1, ToleratedFailureCount=1) == []
+    assert with_mode(config, ToleratedFailureCount=1) == [("distributed-only-field", "/States/M/ToleratedFailureCount")]
+    assert with_mode(config, MaxConcurrency=1) == []
+
+
+def test_an_execution_type_without_its_mode() -> None:
+    assert with_mode({"ExecutionType": "EXPRESS"}) == [
+        ("distributed-only-field", "/States/M/ItemProcessor/ProcessorConfig/ExecutionType")
+    ]
+
+
+DISTRIBUTED = {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
+READER = {
+    "Resource": "arn:aws:states:::s3:getObject",
+    "ReaderConfig": {"InputType": "JSON", "ItemsPointer": "/a"},
+    "Parameters": {"Bucket": "b", "Key": "k"},
+}
+
+
+def test_a_reader_and_items_of_the_input() -> None:
+    assert with_mode(DISTRIBUTED, ItemReader=READER) == []
+    assert with_mode(DISTRIBUTED, ItemReader=READER, ItemsPath="$.a") == [("unused-field", "/States/M/ItemsPath")]
+
+
+@pytest.mark.parametrize(
+    ("config", "unused"),
+    (
+        ({"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW", "CSVDelimiter": "TAB"}, []),
+        ({"InputType": "JSON", "CSVDelimiter": "TAB"}, ["CSVDelimiter"]),
+        ({"InputType": "JSONL", "ItemsPointer": "/a"}, ["ItemsPointer"]),
+        ({"ItemsPointer": "/a"}, ["ItemsPointer"]),
+        ({"ManifestType": "ATHENA_DATA", "InputType": "JSONL", "CSVDelimiter": "TAB"}, []),
+        ({"InputType": "${Type}", "CSVDelimiter": "TAB"}, []),
+    ),
+)
+def test_fields_for_another_input_type(config: dict[str, Any], unused: list[str]) -> None:
+    found = with_mode(DISTRIBUTED, ItemReader={**READER, "ReaderConfig": config})
+    at = "/States/M/ItemReader/ReaderConfig"
+    assert [one for one in found if one[0] == "unused-field"] == [("unused-field", f"{at}/{name}") for name in unused]
+
+
+EXPRESS_CHILDREN = (
+    {"Type": "Task", "Resource": ACTIVITY, "TimeoutSeconds": 5},
+    {"Type": "Task", "Resource": "arn:aws:states:::states:startExecution.sync:2", "Parameters": {}},
+    {"Type": "Task", "Resource": TOKEN, "TimeoutSeconds": 5, "Parameters": {"t.$": "$$.Task.Token"}},
+    {
+        "Type": "Map",
+        "ItemProcessor": {"ProcessorConfig": DISTRIBUTED, "StartAt": "K", "States": {"K": {"Type": "Succeed"}}},
+    },
+)
+
+
+@pytest.mark.parametrize("state", EXPRESS_CHILDREN)
+@pytest.mark.parametrize("type_name", ("STANDARD", "EXPRESS"))
+def test_what_executions_of_a_map_run_cannot_do(state: dict[str, Any], type_name: str) -> None:
+    processor = {
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": type_name},
+        "StartAt": "I",
+        "States": {"I": {**state, "End": True}},
+    }
+    found = codes({"M": {"Type": "Map", "ItemProcessor": processor, "End": True}}, target="aws")
+    assert found == [("express-child", "/States/M/ItemProcessor/States/I")] * (type_name == "EXPRESS")
 
 
 def test_distributed_maps() -> None:

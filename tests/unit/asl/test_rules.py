@@ -54,7 +54,11 @@ QUERY = "The value for the field 'a.$' must be a valid JSONPath or a valid intri
             "Fail",
             "CausePath",
             ["States.Format('{}', $.c)", "States.ArrayGetItem($.a, 0)", "States.JsonToString($)"],
-            {"States.Nothing()": TEXT, "States.Array($.a)": "States.Array gives no string", "States.MathAdd(1, 2)": TEXT},
+            {
+                "States.Nothing()": TEXT,
+                "States.Array($.a)": "States.Array gives no string",
+                "States.MathAdd(1, 2)": TEXT,
+            },
         ),
         ("Map", "ItemsPath", ["$.a", "$$.a", "$v"], {None: STRINGS, "x": "not a Reference Path"}),
         ("Map", "ItemSelector", [{"i.$": "$$.Map.Item.Index"}], {"x": OBJECTS}),
@@ -481,7 +485,7 @@ def test_rules_of_jsonpath_in_a_jsonata_choice(field: str) -> None:
 @pytest.mark.parametrize(
     ("state", "hint"),
     (
-        (body("Pass", Output=1), "Use ResultSelector, ResultPath or OutputPath, or give the state \"QueryLanguage\""),
+        (body("Pass", Output=1), 'Use ResultSelector, ResultPath or OutputPath, or give the state "QueryLanguage"'),
         (body("Task", Arguments={}), "Use Parameters"),
     ),
 )
@@ -492,7 +496,11 @@ def test_what_a_field_of_jsonata_is_in_jsonpath(state: dict[str, Any], hint: str
 
 @pytest.mark.parametrize(
     ("field", "instead"),
-    (("InputPath", "Arguments"), ("TimeoutSecondsPath", "TimeoutSeconds with an expression"), ("Parameters", "Arguments")),
+    (
+        ("InputPath", "Arguments"),
+        ("TimeoutSecondsPath", "TimeoutSeconds with an expression"),
+        ("Parameters", "Arguments"),
+    ),
 )
 def test_what_a_field_of_jsonpath_is_in_jsonata(field: str, instead: str) -> None:
     (found,) = errors(jsonata(body("Task", **{field: "$.a"})))

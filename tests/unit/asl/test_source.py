@@ -215,7 +215,7 @@ def test_findings_have_the_line_and_column_of_their_field() -> None:
     text = '{\n  "StartAt": "A",\n  "States": {\n    "A": {"Type": "Pass", "Next": "B~/", "Wrong": 1}\n  }\n}'
     by_message = {found.message: (found.line, found.column, found.pointer) for found in validate(text)}
     assert by_message == {
-        "Field 'Wrong' is not supported": (4, 5, "/States/A"),
+        "Field 'Wrong' is not supported": (4, 42, "/States/A/Wrong"),
         "Missing 'Next' target: B~/": (4, 27, "/States/A/Next"),
         "Workflow has no terminal state": (1, 1, ""),
     }
