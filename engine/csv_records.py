@@ -13,6 +13,7 @@ from functools import cache
 from typing import Final
 
 from stepwell.engine.jsontypes import Json, write
+from stepwell.engine.limits import MAX_CSV_HEADER_BYTES
 
 _DELIMITERS: Final = {"COMMA": ",", "PIPE": "|", "SEMICOLON": ";", "SPACE": " ", "TAB": "\t"}
 _QUOTED: Final = re.compile(r'[^"\\]*')
@@ -26,9 +27,31 @@ class OpenQuoteError(Exception):
         super().__init__(f"a quote in row {row} is not closed")
 
 
+class UnfitConfigError(Exception):
+    """A ReaderConfig holds what no CSV can be read by; its message is for the user."""
+
+
 def delimiter_of(config: Mapping[str, Json]) -> str:
-    """The character that a ReaderConfig names."""
-    return _DELIMITERS.get(str(config.get("CSVDelimiter") or "COMMA"), ",")
+    """The character that a ReaderConfig names. Raises `UnfitConfigError`."""
+    name = config.get("CSVDelimiter") or "COMMA"
+    if not isinstance(name, str) or name not in _DELIMITERS:
+        raise UnfitConfigError(f"The CSVDelimiter {name!r} is none of {', '.join(_DELIMITERS)}.")
+    return _DELIMITERS[name]
+
+
+def headers_of(config: Mapping[str, Json]) -> list[str] | None:
+    """The headers that a ReaderConfig gives; None if they are the first row. Raises `UnfitConfigError`."""
+    place = config.get("CSVHeaderLocation") or "FIRST_ROW"
+    if place not in ("FIRST_ROW", "GIVEN"):
+        raise UnfitConfigError(f"The CSVHeaderLocation {place!r} is none of FIRST_ROW, GIVEN.")
+    if place == "FIRST_ROW":
+        return None
+    names = config.get("CSVHeaders")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UnfitConfigError("The CSVHeaderLocation is GIVEN, and CSVHeaders is no array of strings.")
+    if len(",".join(map(str, names)).encode(errors="replace")) > MAX_CSV_HEADER_BYTES:
+        raise UnfitConfigError(f"The CSVHeaders are larger than {MAX_CSV_HEADER_BYTES} bytes.")
+    return [str(name) for name in names]
 
 
 def records_in(text: str, delimiter: str) -> Iterator[list[str]]:
@@ -54,10 +77,11 @@ def row(names: Sequence[str], values: Sequence[str]) -> bytes:
 
 
 class Record:
-    """A record that is put together line by line; each character is looked at once."""
+    """A record that is put together line by line; each character is looked at once. Values beyond `most` are left out."""
 
-    def __init__(self, delimiter: str) -> None:
+    def __init__(self, delimiter: str, most: int | None = None) -> None:
         self.values: list[str] = []
+        self._most = most
         self._delimiter = delimiter
         self._value: list[str] = []
         self._quoted = False
@@ -98,7 +122,8 @@ class Record:
         return not self._quoted
 
     def _end_value(self) -> None:
-        self.values.append("".join(self._value))
+        if self._most is None or len(self.values) < self._most:
+            self.values.append("".join(self._value))
         self._value.clear()
 
 

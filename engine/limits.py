@@ -165,6 +165,9 @@ MAX_MAP_RUN_CONCURRENCY: Final = 10_000
 MAX_READER_ITEMS: Final = 100_000_000
 """MaxItems of a ReaderConfig. [G]"""
 
+MAX_CSV_HEADER_BYTES: Final = 10 * 1024
+"""The headers of a CSV object. [G]"""
+
 MAX_BATCH_INPUT_BYTES: Final = 262_144
 """MaxInputBytesPerBatch of an ItemBatcher. [G]"""
 

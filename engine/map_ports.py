@@ -190,8 +190,9 @@ class ItemSource(Protocol):
         the source. Raises `StatesError` States.ItemReaderFailed.
         """
 
-    async def write(self, bucket: str, key: str, data: bytes) -> None:
-        """Write an object, whole. Raises `StatesError` States.ResultWriterFailed."""
+    async def write(self, bucket: str, key: str, data: bytes, owner: str | None = None) -> None:
+        """Write an object, whole; `owner` is the account that the bucket must belong to. Raises `StatesError`
+        States.ResultWriterFailed."""
 
     async def close(self) -> None:
         """Let go of connections."""

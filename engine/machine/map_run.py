@@ -522,6 +522,8 @@ def result_place(spec: MapRunSpec) -> tuple[str, str]:
     bucket, prefix = writer.arguments.get("Bucket"), writer.arguments.get("Prefix", "")
     if not isinstance(bucket, str) or not isinstance(prefix, str):
         raise StatesError(ErrorName.RESULT_WRITER_FAILED, "The ResultWriter's Bucket and Prefix must be strings.")
+    if not isinstance(writer.owner, str | None):
+        raise StatesError(ErrorName.RESULT_WRITER_FAILED, "The ResultWriter's ExpectedBucketOwner must be a string.")
     run = spec.arn.rpartition(":")[2]
     prefix = prefix.strip("/")
     return bucket, f"{prefix}/{run}" if prefix else run

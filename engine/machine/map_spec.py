@@ -37,6 +37,11 @@ class WriterSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     config: dict[str, Any] = {}
 
     @property
+    def owner(self) -> Any:
+        """The account the bucket must belong to; None where any will do."""
+        return self.arguments.get("ExpectedBucketOwner")
+
+    @property
     def transformation(self) -> str:
         """NONE, COMPACT or FLATTEN."""
         given = self.config.get("Transformation")

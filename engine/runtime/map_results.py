@@ -89,7 +89,7 @@ class Results:
                 for kind in ("FAILED", "PENDING", "SUCCEEDED")
             },
         }
-        await self._source.write(bucket, f"{folder}/{MANIFEST}", write(manifest))
+        await self._source.write(bucket, f"{folder}/{MANIFEST}", write(manifest), self._owner)
         return written_result(self._spec)
 
     async def _write_parts(
@@ -103,9 +103,13 @@ class Results:
             data = b"".join(text + b"\n" for text in texts) if lines else joined(texts)
             number = sum(part.kind == kind for part in progress.parts)
             key = f"{folder}/{kind}_{number}.{'jsonl' if lines else 'json'}"
-            await self._source.write(bucket, key, data)
+            await self._source.write(bucket, key, data, self._owner)
             progress.parts = [*progress.parts, Part(kind, key, len(data))]
         gathered.clear()
+
+    @property
+    def _owner(self) -> str | None:
+        return None if self._spec.writer is None else self._spec.writer.owner
 
     async def _children(self, after: int) -> AsyncIterator[ChildResult]:
         while True:

@@ -36,7 +36,7 @@ class NoStorage:
     def read(self, reader: ReaderSpec, cursor: str | None) -> AsyncIterator[SourceItem]:
         raise StatesError(ErrorName.ITEM_READER_FAILED, "This engine has no object storage to read items from.")
 
-    async def write(self, bucket: str, key: str, data: bytes) -> None:
+    async def write(self, bucket: str, key: str, data: bytes, owner: str | None = None) -> None:
         raise StatesError(ErrorName.RESULT_WRITER_FAILED, "This engine has no object storage to write results to.")
 
     async def close(self) -> None:

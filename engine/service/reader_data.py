@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from stepwell.engine.csv_records import OpenQuoteError, delimiter_of, records_in, row
+from stepwell.engine.csv_records import OpenQuoteError, UnfitConfigError, delimiter_of, headers_of, records_in, row
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Json, read, write
 from stepwell.engine.machine.map_run import SourceItem
@@ -52,15 +52,17 @@ def _is_index(name: str) -> bool:
 
 
 def _rows(text: str, config: Mapping[str, Json]) -> Iterator[SourceItem]:
-    records = records_in(text.removeprefix("\ufeff"), delimiter_of(config))
-    given = config.get("CSVHeaders")
     try:
-        names = [str(one) for one in given] if isinstance(given, list) else next(records, [])
+        records = records_in(text.removeprefix("\ufeff"), delimiter_of(config))
+        given = headers_of(config)
+        names = next(records, []) if given is None else given
         for values in records:
             if values:
                 yield SourceItem(row(names, values))
     except OpenQuoteError as error:
         raise _failed(f"The text cannot be read as CSV: {error}.") from None
+    except UnfitConfigError as error:
+        raise _failed(str(error)) from None
 
 
 def _failed(why: str) -> StatesError:

@@ -53,6 +53,19 @@ class ObjectInfo:
     storage_class: str = "STANDARD"
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is demanded of a bucket and an object besides their names, as S3 knows it: `owner`, the account the bucket must belong to
+    (ExpectedBucketOwner), and `version_id`, the version of the object that is meant (VersionId)."""
+
+    owner: str | None = None
+    version_id: str | None = None
+
+
+ANY: Final = Demand()
+"""Whoever owns the bucket, the newest version of the object."""
+
+
 class ObjectReader(Protocol):
     """One object, open for reading. `version` is another one when the object has been replaced."""
 
@@ -82,16 +95,18 @@ class RandomAccess(Protocol):
 class Objects(Protocol):
     """The objects of some buckets."""
 
-    async def open(self, bucket: str, key: str, start: int = 0, version: str | None = None) -> ObjectReader:
+    async def open(
+        self, bucket: str, key: str, start: int = 0, version: str | None = None, demand: Demand = ANY
+    ) -> ObjectReader:
         """Open an object at a byte; `version` None means whichever there is. Raises `ObjectError`, also when that version is gone."""
 
-    async def random(self, bucket: str, key: str, version: str | None = None) -> RandomAccess:
+    async def random(self, bucket: str, key: str, version: str | None = None, demand: Demand = ANY) -> RandomAccess:
         """Open an object for reading in any order; `version` as for `open`. Raises `ObjectError`."""
 
-    def listed(self, bucket: str, prefix: str, after: str | None) -> AsyncIterator[ObjectInfo]:
+    def listed(self, bucket: str, prefix: str, after: str | None, demand: Demand = ANY) -> AsyncIterator[ObjectInfo]:
         """Objects whose keys begin with the prefix, in the order of their keys, those behind `after`."""
 
-    async def put(self, bucket: str, key: str, data: bytes) -> None:
+    async def put(self, bucket: str, key: str, data: bytes, demand: Demand = ANY) -> None:
         """Write an object, whole or not at all."""
 
     async def close(self) -> None: ...
@@ -164,6 +179,8 @@ class FileBuckets:
 
     A link is followed if it leads to a place in the same bucket. The place is then opened one directory after the other without
     following links, so one that is put there meanwhile leads nowhere.
+
+    Who runs the engine has named the directory for the bucket: no account owns it, and a demand for an owner asks nothing more.
     """
 
     def __init__(self, roots: Mapping[str, Path]) -> None:
@@ -187,10 +204,18 @@ class FileBuckets:
             raise ObjectError(f"The key '{key}' leads outside of bucket '{bucket}'.")
         return path.relative_to(root).parts
 
-    async def open(self, bucket: str, key: str, start: int = 0, version: str | None = None) -> RangeReader:
-        return RangeReader(await self.random(bucket, key, version), start)
+    async def open(
+        self, bucket: str, key: str, start: int = 0, version: str | None = None, demand: Demand = ANY
+    ) -> RangeReader:
+        return RangeReader(await self.random(bucket, key, version, demand), start)
 
-    async def random(self, bucket: str, key: str, version: str | None = None) -> FileRanges:
+    async def random(self, bucket: str, key: str, version: str | None = None, demand: Demand = ANY) -> FileRanges:
+        if demand.version_id is not None:
+            raise ObjectError(
+                f"{named(bucket, key)} cannot be read in the version '{demand.version_id[:100]}': the bucket is a directory "
+                "(STEPWELL_BUCKETS), where versions are not kept. Leave out VersionId, or keep the object in S3-compatible "
+                "storage with versioning."
+            )
         return await in_thread(self._opened, bucket, key, version)
 
     def _opened(self, bucket: str, key: str, version: str | None) -> FileRanges:
@@ -209,7 +234,9 @@ class FileBuckets:
             raise changed(name)
         return ranges
 
-    async def listed(self, bucket: str, prefix: str, after: str | None) -> AsyncIterator[ObjectInfo]:
+    async def listed(
+        self, bucket: str, prefix: str, after: str | None, demand: Demand = ANY
+    ) -> AsyncIterator[ObjectInfo]:
         found = _found(self._roots[bucket], "", prefix, after or "")
         try:
             while page := await in_thread(lambda: list(islice(found, PAGE_KEYS))):
@@ -218,7 +245,7 @@ class FileBuckets:
         except OSError as error:
             raise ObjectError(f"Bucket '{bucket}' cannot be listed: {error.strerror}.") from None
 
-    async def put(self, bucket: str, key: str, data: bytes) -> None:
+    async def put(self, bucket: str, key: str, data: bytes, demand: Demand = ANY) -> None:
         try:
             await in_thread(self._write, bucket, key, data)
         except OSError as error:
@@ -322,17 +349,19 @@ class Buckets:
     def _of(self, bucket: str) -> Objects:
         return self._files if bucket in self._files else self._s3
 
-    async def open(self, bucket: str, key: str, start: int = 0, version: str | None = None) -> ObjectReader:
-        return await self._of(bucket).open(bucket, key, start, version)
+    async def open(
+        self, bucket: str, key: str, start: int = 0, version: str | None = None, demand: Demand = ANY
+    ) -> ObjectReader:
+        return await self._of(bucket).open(bucket, key, start, version, demand)
 
-    async def random(self, bucket: str, key: str, version: str | None = None) -> RandomAccess:
-        return await self._of(bucket).random(bucket, key, version)
+    async def random(self, bucket: str, key: str, version: str | None = None, demand: Demand = ANY) -> RandomAccess:
+        return await self._of(bucket).random(bucket, key, version, demand)
 
-    def listed(self, bucket: str, prefix: str, after: str | None) -> AsyncIterator[ObjectInfo]:
-        return self._of(bucket).listed(bucket, prefix, after)
+    def listed(self, bucket: str, prefix: str, after: str | None, demand: Demand = ANY) -> AsyncIterator[ObjectInfo]:
+        return self._of(bucket).listed(bucket, prefix, after, demand)
 
-    async def put(self, bucket: str, key: str, data: bytes) -> None:
-        await self._of(bucket).put(bucket, key, data)
+    async def put(self, bucket: str, key: str, data: bytes, demand: Demand = ANY) -> None:
+        await self._of(bucket).put(bucket, key, data, demand)
 
     async def close(self) -> None:
         await self._s3.close()

@@ -349,6 +349,7 @@ def test_what_a_reader_finds(sfn: Any, config: dict[str, Any], data: str, items:
         ({"ItemsPointer": "/a/²"}, '{"a": [1]}', "There is nothing at the ItemsPointer /a/²"),
         ({"ItemsPointer": "/a/" + "1" * 5000}, '{"a": [1]}', "There is nothing at the ItemsPointer /a/1"),
         ({"InputType": "JSONL"}, "1\n{", "The text is not valid JSON"),
+        ({"InputType": "CSV", "CSVHeaderLocation": "GIVEN"}, "1,2\n", "CSVHeaders is no array of strings"),
         ({"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"}, 'a\n"b\n', "a quote in row 2 is not closed"),
         ({"InputType": "MANIFEST"}, "{}", "cannot be given as text"),
     ),

@@ -10,6 +10,8 @@ from uuid import UUID
 
 import pytest
 
+from stepwell.engine.asl.diagnostics import Severity
+from stepwell.engine.asl.validate import validate
 from stepwell.engine.errors import BadBatchError
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Json
@@ -20,8 +22,10 @@ from stepwell.engine.map_ports import MapRunEntry
 from stepwell.engine.store.map_runs import PostgresMapRunStore
 from stepwell.engine.targets.items.source import ObjectItems
 from stepwell.engine.targets.objects import FileBuckets
+from stepwell.engine.targets.s3_objects import S3Buckets
 from tests.runtime.test_map_runs import TASK, breaks, distributed, map_run, started
 from tests.support.nodes import open_node
+from tests.support.s3 import OWNER, owned_s3
 
 READ: dict[str, Any] = {"Resource": "arn:aws:states:::s3:getObject", "Parameters": {"Bucket": "b", "Key.$": "$.key"}}
 WRITE: dict[str, Any] = {"Resource": "arn:aws:states:::s3:putObject", "Parameters": {"Bucket": "b", "Prefix": "out/"}}
@@ -121,7 +125,7 @@ class Broken:
         yield SourceItem(b"1", "1")
         raise KeyError("key")
 
-    async def write(self, bucket: str, key: str, data: bytes) -> None:
+    async def write(self, bucket: str, key: str, data: bytes, owner: str | None = None) -> None:
         raise AssertionError
 
     async def close(self) -> None: ...
@@ -147,3 +151,46 @@ async def test_a_step_that_the_database_refuses_fails_the_run(database: str, mon
         view = await node.ended(await started(node, distributed(), [1]))
         assert view.error == "States.Runtime"
         assert view.cause is not None and "so it is" in view.cause
+
+
+@pytest.mark.parametrize("language", ("JSONPath", "JSONata"))
+async def test_a_version_and_the_owner_of_a_bucket_are_computed(
+    database: str, monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with owned_s3() as s3:
+        bucket = language.lower()
+        client = s3.client()
+        client.create_bucket(Bucket=bucket)
+        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        old = client.put_object(Bucket=bucket, Key="in.json", Body=b"[1, 2]")["VersionId"]
+        client.put_object(Bucket=bucket, Key="in.json", Body=b"[3]")
+        given = {"version": old, "owner": OWNER}
+        if language == "JSONPath":
+            which = {"VersionId.$": "$.version", "ExpectedBucketOwner.$": "$.owner"}
+            read = {**READ, "Parameters": {"Bucket": bucket, "Key": "in.json", **which}}
+            written = {**WRITE, "Parameters": {"Bucket": bucket, "Prefix": "out", "ExpectedBucketOwner.$": "$.owner"}}
+        else:
+            which = {"VersionId": "{% $states.input.version %}", "ExpectedBucketOwner": "{% $states.input.owner %}"}
+            read = {"Resource": READ["Resource"], "Arguments": {"Bucket": bucket, "Key": "in.json", **which}}
+            owner = {"ExpectedBucketOwner": "{% $states.input.owner %}"}
+            written = {"Resource": WRITE["Resource"], "Arguments": {"Bucket": bucket, "Prefix": "out", **owner}}
+        definition = distributed(QueryLanguage=language, ItemReader=read, ResultWriter=written)
+        assert not [found for found in validate(definition) if found.severity is Severity.ERROR]
+        s3.asked.clear()
+        items = ObjectItems(S3Buckets(region="us-east-1", endpoint_url=s3.url))
+        async with open_node(database, items=items) as node:
+            view = await node.ended(await started(node, definition, given))
+            assert view.status is Status.SUCCEEDED, view.cause
+            assert {owner for _, _, owner in s3.asked} == {OWNER}
+            manifest = view.output.value["ResultWriterDetails"]["Key"]  # type: ignore[union-attr,index,call-overload]
+            folder = str(manifest).rpartition("/")[0]
+            results = client.get_object(Bucket=bucket, Key=f"{folder}/SUCCEEDED_0.json")["Body"].read()
+            assert [json.loads(one["Output"]) for one in json.loads(results)] == [1, 2]
+            # of somebody else's bucket nothing is read, nor is anything written to it
+            s3.asked.clear()
+            view = await node.ended(await started(node, definition, {**given, "owner": "999988887777"}))
+            assert (view.status, view.error) == (Status.FAILED, "States.ItemReaderFailed")
+            assert view.cause is not None and "ExpectedBucketOwner '999988887777'" in view.cause
+        await items.close()

@@ -166,7 +166,7 @@ class Storage:
         yield SourceItem(b"1", "1")
         await self._do("read")
 
-    async def write(self, bucket: str, key: str, data: bytes) -> None:
+    async def write(self, bucket: str, key: str, data: bytes, owner: str | None = None) -> None:
         await self._do("write")
         await self._do(f"write {len(self.written)}")
         self.written.append(key)

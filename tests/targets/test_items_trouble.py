@@ -95,6 +95,34 @@ async def test_quotes_and_backslashes(bucket: Path, row: str, expected: list[str
     assert rows == [dict(zip("AB", expected, strict=True)), {"A": "last", "B": ""}]
 
 
+@pytest.mark.parametrize(
+    ("config", "cause"),
+    (
+        ({"CSVDelimiter": "DOT"}, "The CSVDelimiter 'DOT' is none of COMMA, PIPE, SEMICOLON, SPACE, TAB"),
+        ({"CSVDelimiter": 5}, "The CSVDelimiter 5 is none of"),
+        ({"CSVHeaderLocation": "NONE"}, "The CSVHeaderLocation 'NONE' is none of FIRST_ROW, GIVEN"),
+        ({"CSVHeaderLocation": "GIVEN"}, "is GIVEN, and CSVHeaders is no array of strings"),
+        ({"CSVHeaderLocation": "GIVEN", "CSVHeaders": []}, "is no array of strings"),
+        ({"CSVHeaderLocation": "GIVEN", "CSVHeaders": ["a", 1]}, "is no array of strings"),
+        ({"CSVHeaderLocation": "GIVEN", "CSVHeaders": ["a" * 10_241]}, "The CSVHeaders are larger than 10240 bytes"),
+        ({"InputType": "XML"}, "The InputType 'XML' cannot be read: it is none of CSV, JSON, JSONL, PARQUET"),
+        ({"InputType": "JSON", "ItemsPointer": "rows"}, "The ItemsPointer 'rows' is no JSON Pointer"),
+        ({"InputType": "JSON", "ItemsPointer": 5}, "The ItemsPointer 5 is no JSON Pointer"),
+    ),
+)
+async def test_what_an_expression_may_give_and_no_reader_takes(
+    bucket: Path, config: dict[str, Json], cause: str
+) -> None:
+    (bucket / "f").write_text("A,B\n1,2\n")
+    await fails(bucket, reader("f", **{"InputType": "CSV", **config}), cause)
+
+
+async def test_headers_in_the_first_row_go_before_those_that_are_given(bucket: Path) -> None:
+    (bucket / "f").write_text("A,B\n1,2\n")
+    spec = reader("f", InputType="CSV", CSVHeaderLocation="FIRST_ROW", CSVHeaders=["x", "y"])
+    assert await values(bucket, spec) == [{"A": "1", "B": "2"}]
+
+
 # --------------------------------------------------------------------------------------------------------- compression
 
 
@@ -290,10 +318,19 @@ async def test_parquet_that_is_damaged(bucket: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------- manifests
 
 
-@pytest.mark.parametrize("file", ({}, {"key": 5}, {"key": ""}, 5, None))
-async def test_a_manifest_that_names_a_file_without_a_key(bucket: Path, file: Json) -> None:
+@pytest.mark.parametrize(
+    ("file", "fault"),
+    (
+        ({}, r"is none of S3 Inventory: Object missing required field `key` - at `\$.files"),
+        ({"key": 5}, r"is none of S3 Inventory: Expected `str`, got `int` - at `\$.files\[0\].key`"),
+        (5, "is none of S3 Inventory: Expected `object`, got `int`"),
+        (None, "is none of S3 Inventory: Expected `object`, got `null`"),
+        ({"key": ""}, "The manifest 'm.json' names a file without a key"),
+    ),
+)
+async def test_a_manifest_that_names_a_file_without_a_key(bucket: Path, file: Json, fault: str) -> None:
     (bucket / "m.json").write_text(json.dumps({"fileFormat": "CSV", "fileSchema": "Bucket", "files": [file]}))
-    await fails(bucket, reader("m.json", InputType="MANIFEST"), "The manifest 'm.json' names a file without a key")
+    await fails(bucket, reader("m.json", InputType="MANIFEST"), fault)
 
 
 async def test_a_manifest_that_changes_meanwhile_is_not_read_on(bucket: Path) -> None:

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Final, cast
+from typing import Final, cast
 from urllib.parse import unquote_plus
 
 import msgspec
 
-from stepwell.engine.csv_records import delimiter_of
-from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Json, read, write
 from stepwell.engine.machine.map_run import SourceItem
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.states_errors import ErrorName, StatesError
-from stepwell.engine.targets.items import csv_items, json_items, parquet
+from stepwell.engine.targets.items import csv_items, json_items, manifests, parquet
+from stepwell.engine.targets.items.formats import Format
+from stepwell.engine.targets.items.manifests import Manifest
 from stepwell.engine.targets.items.stream import Stream
-from stepwell.engine.targets.objects import ObjectError, Objects, named
+from stepwell.engine.targets.objects import Demand, ObjectError, Objects, named
 
-_MANIFEST_BYTES: Final = 16 * 1024 * 1024
+_ARGUMENTS: Final = {
+    "getObject": ("Bucket", "Key", "VersionId", "ExpectedBucketOwner"),
+    "listObjectsV2": ("Bucket", "Prefix", "ExpectedBucketOwner"),
+}
+"""What the actions take. Anything else would choose other items, so it is not passed over."""
 
 
 class Position(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -53,6 +57,7 @@ class ObjectItems:
 
     async def read(self, reader: ReaderSpec, cursor: str | None) -> AsyncIterator[SourceItem]:
         try:
+            _check_arguments(reader)
             position = _decoder.decode(cursor) if cursor is not None else Position()
             items = self._list(reader, position) if reader.action == "listObjectsV2" else self._get(reader, position)
             async for item in items:
@@ -60,9 +65,9 @@ class ObjectItems:
         except ObjectError as error:
             raise StatesError(ErrorName.ITEM_READER_FAILED, str(error)) from None
 
-    async def write(self, bucket: str, key: str, data: bytes) -> None:
+    async def write(self, bucket: str, key: str, data: bytes, owner: str | None = None) -> None:
         try:
-            await self._objects.put(bucket, key, data)
+            await self._objects.put(bucket, key, data, Demand(owner))
         except ObjectError as error:
             raise StatesError(ErrorName.RESULT_WRITER_FAILED, str(error)) from None
 
@@ -73,53 +78,51 @@ class ObjectItems:
 
     def _get(self, reader: ReaderSpec, position: Position) -> AsyncIterator[SourceItem]:
         bucket, key = _argument(reader, "Bucket"), _argument(reader, "Key")
+        demand = Demand(_option(reader, "ExpectedBucketOwner"), _option(reader, "VersionId"))
         config = reader.config
         if config.get("ManifestType") == "ATHENA_DATA":
-            return self._athena(bucket, key, config, position)
+            return self._athena(bucket, key, demand, Format.of(config), position)
         if config.get("ManifestType") == "S3_INVENTORY" or config.get("InputType") == "MANIFEST":
-            return self._inventory(bucket, key, position)
-        return self._object(bucket, key, config, position)
+            return self._inventory(bucket, key, demand, position)
+        return self._object(bucket, key, demand, Format.of(config), position)
 
     async def _object(
-        self, bucket: str, key: str, config: dict[str, Any], position: Position
+        self, bucket: str, key: str, demand: Demand, format: Format, position: Position
     ) -> AsyncIterator[SourceItem]:
-        """The items of one object, in the format its InputType names."""
+        """The items of one object."""
         source = f"s3://{bucket}/{key}"
-        kind = config.get("InputType") or "JSON"
-        if kind == "PARQUET":
-            access = await self._objects.random(bucket, key, position.version)
+        if format.kind == "PARQUET":
+            access = await self._objects.random(bucket, key, position.version, demand)
             try:
                 async for text, number in parquet.rows(access, position.at, named(bucket, key)):
                     yield SourceItem(text, _cursor(Position(number, access.version)), None, source)
             finally:
                 access.close()
             return
-        if kind not in ("CSV", "JSON", "JSONL"):
-            raise ObjectError(f"The InputType '{kind}' cannot be read.")
-        delimiter = delimiter_of(config)
-        headers: list[str] = []
         resumed = position.version is not None
-        if kind == "CSV" and resumed:
-            headers = await self._headers(bucket, key, delimiter, config)
-        stream = await Stream.open(self._objects, bucket, key, position.at, position.version)
+        headers = format.headers or []
+        if format.kind == "CSV" and format.headers is None and resumed:
+            headers = await self._headers(bucket, key, demand, format, position.version)
+        stream = await Stream.open(self._objects, bucket, key, position.at, position.version, demand)
         try:
-            if kind == "CSV":
-                headers = headers if resumed else await _headers(stream, delimiter, config)
-                items = csv_items.rows(stream, delimiter, headers)
-            elif kind == "JSONL":
+            if format.kind == "CSV":
+                if format.headers is None and not resumed:
+                    headers = await csv_items.headers(stream, format.delimiter)
+                items = csv_items.rows(stream, format.delimiter, headers)
+            elif format.kind == "JSONL":
                 items = json_items.lines(stream)
             else:
-                items = json_items.array_items(stream, config.get("ItemsPointer"), resumed=resumed)
+                items = json_items.array_items(stream, format.pointer, resumed=resumed)
             async for text, at in items:
                 yield SourceItem(text, _cursor(Position(at, stream.version)), None, source)
         finally:
             await stream.close()
 
-    async def _headers(self, bucket: str, key: str, delimiter: str, config: dict[str, Any]) -> list[str]:
+    async def _headers(self, bucket: str, key: str, demand: Demand, format: Format, version: str | None) -> list[str]:
         """The headers of an object whose rows are read from further on."""
-        stream = await Stream.open(self._objects, bucket, key)
+        stream = await Stream.open(self._objects, bucket, key, 0, version, demand)
         try:
-            return await _headers(stream, delimiter, config)
+            return await csv_items.headers(stream, format.delimiter)
         finally:
             await stream.close()
 
@@ -128,15 +131,16 @@ class ObjectItems:
     async def _list(self, reader: ReaderSpec, position: Position) -> AsyncIterator[SourceItem]:
         """The objects of a listing themselves; or, with LOAD_AND_FLATTEN, what is in them."""
         bucket = _argument(reader, "Bucket")
-        prefix = reader.arguments.get("Prefix") or ""
-        flatten = reader.config.get("Transformation") == "LOAD_AND_FLATTEN"
+        prefix = _option(reader, "Prefix") or ""
+        demand = Demand(_option(reader, "ExpectedBucketOwner"))
+        format = Format.of(reader.config) if reader.config.get("Transformation") == "LOAD_AND_FLATTEN" else None
         last = cast("str | None", position.outer)
-        if flatten and position.inner is not None and last is not None:
-            async for item in self._inside(bucket, last, reader.config, position.inner):
+        if format is not None and position.inner is not None and last is not None:
+            async for item in self._inside(bucket, last, demand, format, position.inner):
                 yield item
-        async for info in self._objects.listed(bucket, str(prefix), last):
-            if flatten:
-                async for item in self._inside(bucket, info.key, reader.config, None):
+        async for info in self._objects.listed(bucket, prefix, last, demand):
+            if format is not None:
+                async for item in self._inside(bucket, info.key, demand, format, None):
                     yield item
                 continue
             described: dict[str, Json] = {
@@ -149,38 +153,21 @@ class ObjectItems:
             yield SourceItem(write(described), _cursor(Position(outer=info.key)), None, f"s3://{bucket}")
 
     async def _inside(
-        self, bucket: str, key: str, config: dict[str, Any], inner: str | None
+        self, bucket: str, key: str, demand: Demand, format: Format, inner: str | None
     ) -> AsyncIterator[SourceItem]:
         start = _decoder.decode(inner) if inner is not None else Position()
         if key.endswith("/"):
             return
-        async for item in self._object(bucket, key, config, start):
+        async for item in self._object(bucket, key, demand, format, start):
             cursor = _cursor(Position(outer=key, inner=item.cursor))
             yield SourceItem(item.text, cursor, item.key, item.source)
 
-    async def _inventory(self, bucket: str, key: str, position: Position) -> AsyncIterator[SourceItem]:
+    async def _inventory(self, bucket: str, key: str, demand: Demand, position: Position) -> AsyncIterator[SourceItem]:
         """The rows of an S3 Inventory: a manifest that names the files and the columns."""
-        text, version = await self._whole(bucket, key, position.version)
-        try:
-            manifest = await asyncio.to_thread(read, text)
-        except JsonTextError as error:
-            raise ObjectError(f"The manifest '{key}' cannot be read. {error}") from None
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
-            raise ObjectError(f"The manifest '{key}' names no files.")
-        kind = str(manifest.get("fileFormat", "CSV")).upper()
-        columns = [name.strip() for name in str(manifest.get("fileSchema", "")).split(",")]
-        home = str(manifest.get("destinationBucket", bucket)).rpartition(":")[2] or bucket
-        config: dict[str, Any] = {"InputType": kind}
-        if kind == "CSV":
-            config |= {"CSVHeaderLocation": "GIVEN", "CSVHeaders": columns}
-        files: list[tuple[str, str]] = []
-        for one in cast(list[Json], manifest["files"]):
-            name = one.get("key") if isinstance(one, dict) else None
-            if not isinstance(name, str) or not name:
-                raise ObjectError(f"The manifest '{key}' names a file without a key.")
-            files.append((home, name))
-        async for item in self._files(files, version, config, position):
-            if kind == "CSV" and "Key" in columns:  # keys are URL-encoded there
+        text, version = await self._whole(bucket, key, demand, position.version)
+        manifest = await asyncio.to_thread(manifests.inventory, key, bucket, text)
+        async for item in self._files(manifest, version, bucket, demand, position):
+            if manifest.url_encoded:
                 row = cast(dict[str, Json], read(item.text))
                 text = write({**row, "Key": unquote_plus(str(row["Key"]))})
                 yield SourceItem(text, item.cursor, item.key, item.source)
@@ -188,53 +175,57 @@ class ObjectItems:
                 yield item
 
     async def _athena(
-        self, bucket: str, key: str, config: dict[str, Any], position: Position
+        self, bucket: str, key: str, demand: Demand, format: Format, position: Position
     ) -> AsyncIterator[SourceItem]:
         """The items of the files that an UNLOAD of Athena has written, named by its manifest."""
-        data, version = await self._whole(bucket, key, position.version)
-        text = data.decode("utf-8", "replace")
-        files: list[tuple[str, str]] = []
-        for line in filter(None, map(str.strip, text.splitlines())):
-            scheme, _, rest = line.strip('"').partition("://")
-            home, _, name = rest.partition("/")
-            if scheme != "s3" or not name:
-                raise ObjectError(f"The manifest '{key}' holds a line that names no object of S3: {line[:200]}")
-            files.append((home, name))
-        async for item in self._files(files, version, config, position):
+        text, version = await self._whole(bucket, key, demand, position.version)
+        manifest = await asyncio.to_thread(manifests.athena, key, bucket, text, format)
+        async for item in self._files(manifest, version, bucket, demand, position):
             yield item
 
     async def _files(
-        self, files: list[tuple[str, str]], version: str, config: dict[str, Any], position: Position
+        self, manifest: Manifest, version: str, bucket: str, demand: Demand, position: Position
     ) -> AsyncIterator[SourceItem]:
+        """What is in the files of a manifest, which lies in a bucket. Of other buckets no owner is known, of its files no version."""
         first = position.outer if isinstance(position.outer, int) else 0
         inner = position.inner
-        for number in range(first, len(files)):
+        for number, (home, name) in enumerate(manifest.files(first), first):
             start = _decoder.decode(inner) if inner is not None else Position()
             inner = None
-            async for item in self._object(*files[number], config, start):
+            owned = Demand(demand.owner if home == bucket else None)
+            async for item in self._object(home, name, owned, manifest.format, start):
                 cursor = _cursor(Position(version=version, outer=number, inner=item.cursor))
                 yield SourceItem(item.text, cursor, item.key, item.source)
 
-    async def _whole(self, bucket: str, key: str, version: str | None) -> tuple[bytes, str]:
+    async def _whole(self, bucket: str, key: str, demand: Demand, version: str | None) -> tuple[bytes, str]:
         """All of a manifest, and which version it is."""
-        stream = await Stream.open(self._objects, bucket, key, 0, version)
+        stream = await Stream.open(self._objects, bucket, key, 0, version, demand)
         try:
             while await stream.fill():
-                if len(stream.data) > _MANIFEST_BYTES:
-                    raise ObjectError(f"The manifest '{key}' is larger than {_MANIFEST_BYTES} bytes.")
+                if len(stream.data) > manifests.MAX_BYTES:
+                    raise ObjectError(f"The manifest '{key}' is larger than {manifests.MAX_BYTES} bytes.")
             return bytes(stream.data), stream.version
         finally:
             await stream.close()
 
 
-async def _headers(stream: Stream, delimiter: str, config: dict[str, Any]) -> list[str]:
-    if config.get("CSVHeaderLocation") == "GIVEN":
-        return [str(name) for name in config.get("CSVHeaders") or ()]
-    return await csv_items.record(stream, delimiter) or []
+def _check_arguments(reader: ReaderSpec) -> None:
+    known = _ARGUMENTS.get(reader.action, ())
+    for name in reader.arguments:
+        if name not in known:
+            raise ObjectError(f"The ItemReader's {name} is not supported: s3:{reader.action} takes {', '.join(known)}.")
 
 
 def _argument(reader: ReaderSpec, name: str) -> str:
     value = reader.arguments.get(name)
     if not isinstance(value, str) or not value:
+        raise ObjectError(f"The ItemReader's {name} must be a string.")
+    return value
+
+
+def _option(reader: ReaderSpec, name: str) -> str | None:
+    """An argument that may be absent, or null."""
+    value = reader.arguments.get(name)
+    if not isinstance(value, str | None):
         raise ObjectError(f"The ItemReader's {name} must be a string.")
     return value

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import zstandard
 
 from stepwell.engine.targets import objects
-from stepwell.engine.targets.objects import ObjectError, ObjectReader, Objects, named
+from stepwell.engine.targets.objects import ANY, Demand, ObjectError, ObjectReader, Objects, named
 
 MAX_ITEM_BYTES: Final = 8 * 1024 * 1024
 """An item may be no larger before ItemSelector (AWS guide, Distributed Map)."""
@@ -34,10 +34,12 @@ class Stream:
         self._lines = 0
 
     @classmethod
-    async def open(cls, objects: Objects, bucket: str, key: str, at: int = 0, version: str | None = None) -> Stream:
+    async def open(
+        cls, objects: Objects, bucket: str, key: str, at: int = 0, version: str | None = None, demand: Demand = ANY
+    ) -> Stream:
         """Open an object at a byte of its decompressed text. Raises `ObjectError`."""
         compressed = _decompressor(key) is not None
-        stream = cls(await objects.open(bucket, key, 0 if compressed else at, version), bucket, key)
+        stream = cls(await objects.open(bucket, key, 0 if compressed else at, version, demand), bucket, key)
         if not compressed:
             stream.at = at
             return stream
