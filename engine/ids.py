@@ -132,11 +132,20 @@ def map_run_arn(machine_arn: str, label: str, id: UUID) -> str:
     return ":".join([*parts[:6], f"{parts[6]}/{label}", str(id)])
 
 
-def child_arn(map_run: str, name: str) -> str:
-    """The ARN of a child execution of a Map Run."""
+def child_arn(map_run: str, name: str, *, express: bool = False) -> str:
+    """The ARN of a child execution of a Map Run. Of Express ones it tells the Map Run as well."""
     parts = map_run.split(":")
-    parts[5] = "execution"
-    return ":".join([*parts[:7], name])
+    parts[5] = "express" if express else "execution"
+    return ":".join([*parts[: 8 if express else 7], name])
+
+
+def express_child(arn: str) -> tuple[str, str] | None:
+    """The ARN of the Map Run and the name of an Express child execution; None if this is not the ARN of one."""
+    parts = arn.split(":")
+    if len(parts) != 9 or parts[5] != "express" or "/" not in parts[6]:
+        return None
+    parts[5] = "mapRun"
+    return ":".join(parts[:8]), parts[8]
 
 
 def labelled_machine(arn: str) -> tuple[str, str]:

@@ -33,6 +33,7 @@ class NewMapRun:
     max_concurrency: int
     tolerated_count: int | None
     tolerated_percentage: float | None
+    express: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +58,14 @@ class StoredMapRun:
     spec: MapRunSpec
     progress: Progress
     redriven_at: int | None = None
+    express: bool = False
+    """Its children are Express executions: they have no rows of their own but that of their item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapItem:
     """A child execution as its Map Run keeps it. `input` and `output` are JSON text; `redrives` tells that the execution is there
-    already and is to go on rather than to begin."""
+    already and is to go on rather than to begin. `losses` is what `Progress.losses` was when it began."""
 
     number: int
     status: ItemStatus
@@ -74,6 +77,7 @@ class MapItem:
     started_at: int = 0
     stopped_at: int = 0
     redrives: int = 0
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +97,7 @@ class MapRunEntry:
     or the shard has another owner.
 
     `items_new` hold PENDING children and RUNNING ones (begun by this very step), `items_started` numbers of PENDING ones that
-    run now. `again`: all children that have not ended well become PENDING once more.
+    run now; both are marked with the losses of `progress`. `again`: all children that have not ended well become PENDING once more.
     """
 
     id: ExecutionId
@@ -146,11 +150,13 @@ class MapRunStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapRunView:
-    """A Map Run as callers see it."""
+    """A Map Run as callers see it. `machine_key` and `revision` name the definition its parent runs."""
 
     id: ExecutionId
     arn: str
     execution_arn: str
+    machine_key: int
+    revision: int
     status: Status
     started_at: int
     stopped_at: int | None
@@ -159,6 +165,7 @@ class MapRunView:
     tolerated_percentage: float
     progress: Progress
     redriven_at: int | None = None
+    express: bool = False
 
 
 class MapRunReader(Protocol):
@@ -170,6 +177,15 @@ class MapRunReader(Protocol):
         self, execution: ExecutionId, limit: int, after: str | None
     ) -> tuple[Sequence[MapRunView], str | None]:
         """The Map Runs of an execution, newest first, and the position after them."""
+
+    async def begun_items(
+        self, id: ExecutionId, *, status: ItemStatus | None, limit: int, before: int | None
+    ) -> Sequence[MapItem]:
+        """Children that run or have ended, those of one status or all, with numbers below `before`: the last first, without input and
+        output."""
+
+    async def item(self, id: ExecutionId, number: int) -> MapItem | None:
+        """A child, with its data."""
 
     async def update(
         self,

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from stepwell.engine.ids import labelled_machine
+from stepwell.engine.ids import express_child, labelled_machine
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import EVENT_SHAPES, HistoryEvent
@@ -86,7 +86,7 @@ def started(answer: StartAnswer, machine: str, trace: str | None) -> View:
 
 def _any_execution(view: AnyExecutionView) -> View:
     return {
-        "id": view.id.hex(),
+        "id": view.id.hex() if express_child(view.arn) is None else view.arn,  # nothing lies under that key
         "arn": view.arn,
         "name": view.name,
         "stateMachine": view.machine_name,

@@ -6,6 +6,7 @@ It finds everything that is wrong, not the first thing. It must not build anythi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -227,9 +228,14 @@ class _Walk:
 
     def processor(self, value: Json, place: Place, language: QueryLanguage) -> None:
         """ItemProcessor or Iterator of a Map."""
-        self.container(value, place, fields.PROCESSOR_FIELDS)
         config = value.get("ProcessorConfig") if isinstance(value, dict) else None
-        if self.policy.express and isinstance(config, dict) and config.get("Mode") == "DISTRIBUTED":
+        distributed = isinstance(config, dict) and config.get("Mode") == "DISTRIBUTED"
+        policy = self.policy
+        if distributed and isinstance(config, dict) and config.get("ExecutionType") == "EXPRESS":
+            self.policy = replace(policy, express=True)  # its child executions are bound as Express ones are
+        self.container(value, place, fields.PROCESSOR_FIELDS)
+        self.policy = policy
+        if policy.express and distributed:
             self.report.error(
                 ((place, "ProcessorConfig"), "Mode"), "Express state machine does not support Distributed Map"
             )

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from stepwell.engine import ids
 from stepwell.engine.asl.states import JsonataFlow, MapState, ParallelState, StateContainer, StateMachine
 from stepwell.engine.clock import Entropy
 from stepwell.engine.jsontypes import Document, Json, write
@@ -101,6 +102,8 @@ class Progress(msgspec.Struct, omit_defaults=True):
     stopped: bool = False
     """Somebody else stops it: its parent was stopped, or no longer waits for it."""
     redrives: int = 0
+    losses: int = 0
+    """How often Express children that ran were lost with the node that ran them."""
     executions: Tally = msgspec.field(default_factory=Tally)
     items: Tally = msgspec.field(default_factory=Tally)
     joined_bytes: int = 0
@@ -388,6 +391,35 @@ def child_name(map_run: bytes, number: int) -> str:
     """The name of a child execution: the same each time, so that one that was started is never started again."""
     digest = hashlib.blake2b(b"child %d" % number, digest_size=16, key=map_run).digest()
     return str(UUID(bytes=digest, version=4))
+
+
+def express_child_name(map_run: bytes, number: int) -> str:
+    """The name of a child execution of ExecutionType EXPRESS, from which its number can be told (`express_child_number`): nothing else
+    is kept under its name."""
+    head = bytearray(hashlib.blake2b(b"express child %d" % number, digest_size=12, key=map_run).digest())
+    head[6] = head[6] & 0x0F | 0x40  # as in a UUID of version 4
+    head[8] = head[8] & 0x3F | 0x80
+    return str(UUID(bytes=bytes(head) + _masked(map_run, bytes(head), number).to_bytes(4, "big")))
+
+
+def express_child_number(map_run: bytes, name: str) -> int | None:
+    """The number of the child execution with this name; None if the Map Run can have none of that name."""
+    try:
+        raw = UUID(name).bytes
+    except ValueError:
+        return None
+    number = _masked(map_run, raw[:12], int.from_bytes(raw[12:], "big"))
+    return number if express_child_name(map_run, number) == name else None
+
+
+def _masked(map_run: bytes, head: bytes, number: int) -> int:
+    return number ^ int.from_bytes(hashlib.blake2b(head, digest_size=4, key=map_run).digest(), "big")
+
+
+def child_of(arn: str, map_run: bytes, number: int, *, express: bool) -> tuple[str, str]:
+    """Name and ARN of a child execution of the Map Run with this ARN and key."""
+    name = express_child_name(map_run, number) if express else child_name(map_run, number)
+    return name, ids.child_arn(arn, name, express=express)
 
 
 def default_label(machine_arn: str, state: str) -> str:

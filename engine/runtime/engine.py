@@ -139,7 +139,7 @@ class Engine(Effects):
             taken=self._taken, lost=self._lost, lapsed=self.express_log.lapsed, metrics=metrics,
         )  # fmt: skip
         self.map_runs = (
-            MapRuns(map_store, self, self.identity, clock, seeds, items or NoStorage(), evaluate)
+            MapRuns(map_store, self, self.identity, clock, seeds, items or NoStorage(), evaluate, self.express)
             if map_store is not None
             else None
         )
@@ -166,6 +166,8 @@ class Engine(Effects):
     async def close(self) -> None:
         """Stop taking work, finish what is being committed, give the shards back."""
         await self.express.drain(self._options.express_drain_seconds)
+        if self.map_runs is not None:
+            await self.map_runs.settle(self._options.express_drain_seconds)
         await self.express_log.close(self._options.express_drain_seconds)
         for task in self._background:
             task.cancel()

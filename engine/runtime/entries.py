@@ -112,6 +112,7 @@ def _new_map_run(command: StartMapRun) -> NewMapRun:
         max_concurrency=spec.max_concurrency,
         tolerated_count=spec.tolerated_count,
         tolerated_percentage=spec.tolerated_percentage,
+        express=spec.execution_type == "EXPRESS",
     )
 
 

@@ -59,6 +59,8 @@ log = logging.getLogger(__name__)
 
 RUN_BYTES: Final = 4_096
 """What an execution takes in memory beside its data, about."""
+CHILDREN_SHARE: Final = 0.75
+"""How much of the memory the children of Map Runs may take."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +75,8 @@ class _Task:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One run of an Express execution. `attempt` is as in `ports.ExpressView`; `ended` is told how it ended."""
+    """One run of an Express execution. `attempt` is as in `ports.ExpressView`; `ended` is told how it ended. `child`: a Map Run has
+    begun it, for the `redrives`th time after its first."""
 
     id: ExecutionId
     machine_key: int
@@ -91,6 +94,8 @@ class Run:
     last_now: int = 0
     waiting: bool = False
     """It is in the event loop's queue to go on."""
+    child: bool = False
+    redrives: int = 0
     rewind: Rewind | None = None
     again: Attempt | None = None
     """How the next event is to be applied, which was applied before."""
@@ -124,7 +129,7 @@ class Express:
         self.node = node
         self._most_bytes = most_bytes
         self._may_act = may_act
-        self._metrics = metrics
+        self.metrics = metrics
         self._runs: dict[ExecutionId, Run] = {}
         self._closing = False
         self.held = 0
@@ -150,6 +155,14 @@ class Express:
         """Whether there is no room for an execution with so many bytes of input."""
         return self._closing or self.held + self.kept + more + RUN_BYTES > self._most_bytes
 
+    def has_room_for_children(self, more: int) -> bool:
+        """Whether children of Map Runs that take so many bytes may be begun: of those there are always more, so they leave room for
+        what is started by callers. One that takes more than that is run when nothing else is."""
+        if self._closing:
+            return False
+        taken = self.held + self.kept
+        return taken == 0 or taken + more <= self._most_bytes * CHILDREN_SHARE
+
     def admit(self, input: Document) -> None:
         """Raises `StoreUnavailableError` when there is no room here now."""
         if self._closing:
@@ -159,9 +172,10 @@ class Express:
                 "The Express executions that run here hold as much memory as they may; ask again."
             )
 
-    def run(self, start: ExpressStart, machine: StateMachine) -> Run:
-        """Begin to run an execution."""
-        begun = self._clock.now_ms() if start.attempt > 1 else start.started_at  # each run has its whole time
+    def run(self, start: ExpressStart, machine: StateMachine, *, child: bool = False, redrives: int = 0) -> Run:
+        """Begin to run an execution; `child` and `redrives` are as in `Run`."""
+        again = child or start.attempt > 1
+        begun = self._clock.now_ms() if again else start.started_at  # each run has its whole time
         seconds = min(MAX_EXPRESS_SECONDS, machine.timeout_seconds or MAX_EXPRESS_SECONDS)
         info = ExecutionInfo(
             id=start.id, arn=start.arn, name=start.name, machine_arn=start.machine_arn, machine_name=start.machine_name,
@@ -171,11 +185,12 @@ class Express:
         )  # fmt: skip
         run = Run(
             start.id, start.machine_key, start.revision, machine, ExecutionState(info), start.attempt, start.trace_header,
-            asyncio.get_running_loop().create_future(), rewind=Rewind(machine, info) if needs_rewind(machine) else None,
+            asyncio.get_running_loop().create_future(), child=child, redrives=redrives,
+            rewind=Rewind(machine, info) if needs_rewind(machine) else None,
         )  # fmt: skip
         self._runs[run.id] = run
         self._hold(run, RUN_BYTES + len(start.input.text))
-        self._metrics.change(EXPRESS_RUNNING, 1)
+        self.metrics.change(EXPRESS_RUNNING, 1)
         self._apply(run, events.Started(msgspec.Raw(start.input.text)))
         return run
 
@@ -200,8 +215,8 @@ class Express:
                 run.ended.exception()  # nobody may be waiting for it
 
     def asynchronous(self) -> list[Run]:
-        """The executions here that may be run by another node."""
-        return [run for run in self._runs.values() if run.attempt]
+        """The executions here that have rows of their own, by which another node may run them."""
+        return [run for run in self._runs.values() if run.attempt and not run.child]
 
     def resume(self, asked: list[Run], still: dict[ExecutionId, int]) -> None:
         """Go on with what had to stand still while this node had no lease. Of those `asked` about, what is not `still` its, by
@@ -235,8 +250,8 @@ class Express:
         """Apply what has happened, up to the end of a slice."""
         more = False
         while run.works and not more:
-            if run.attempt and (self.doubtful or not self._may_act()):
-                return  # another node may be running it by now: see `resume`
+            if self._stands_still(run):
+                return
             event = run.works.popleft()
             attempt = run.again or Attempt(max(self._clock.now_ms(), run.last_now), self._seeds.seed())
             run.again, run.last_now = None, attempt.now
@@ -269,6 +284,10 @@ class Express:
         if more and not run.works:
             run.works.append(events.Continued())
         self._schedule(run)
+
+    def _stands_still(self, run: Run) -> bool:
+        """Whether another node may be running it by now. See `resume`; a child is dropped with the Map Run's shard."""
+        return run.attempt > 0 and (not self._may_act() or (self.doubtful and not run.child))
 
     def _put_off(self, run: Run, event: Event, attempt: Attempt, evaluation: Evaluation) -> None:
         """An expression needs more than it may use here: apply the event as it was applied, once its outcome is known."""
@@ -321,7 +340,7 @@ class Express:
 
     def _end(self, run: Run, finish: Finish) -> None:
         self._leave(run)
-        self._metrics.count(EXPRESS_ENDED, finish.status)
+        self.metrics.count(EXPRESS_ENDED, finish.status)
         if not run.ended.done():
             run.ended.set_result(view_of(run, finish))
 
@@ -337,14 +356,14 @@ class Express:
         run.tasks.clear()
         run.works.clear()
         self._hold(run, 0)
-        self._metrics.change(EXPRESS_RUNNING, -1)
+        self.metrics.change(EXPRESS_RUNNING, -1)
 
     # -- memory ----------------------------------------------------------------------------------------------------
 
     def _hold(self, run: Run, bytes: int) -> None:
         self.held += bytes - run.held
         run.held, run.written = bytes, 0
-        self._metrics.set(EXPRESS_BYTES, self.held)
+        self.metrics.set(EXPRESS_BYTES, self.held)
 
     def _reckon(self, run: Run, step: Step) -> None:
         """Reckon anew what it holds once as much data has gone through it: not at each step, which would take long in a wide Map."""
@@ -388,7 +407,7 @@ class Express:
 
     def _dispatch(self, run: Run, command: ScheduleTask) -> None:
         task = run.tasks[command.task] = _Task(command)
-        self._metrics.count(TASKS_SENT, command.resource.kind)
+        self.metrics.count(TASKS_SENT, command.resource.kind)
         task.call = asyncio.create_task(self._perform(run, self._request(run, command)))
 
     async def _perform(self, run: Run, request: TaskRequest) -> None:
@@ -398,7 +417,7 @@ class Express:
             return
         task.call = None
         if result is not None:  # else its outcome comes by another way
-            self._metrics.count(TASK_OUTCOMES, type(result).__name__)
+            self.metrics.count(TASK_OUTCOMES, type(result).__name__)
             self._apply(run, result)
 
     def _request(self, run: Run, command: ScheduleTask) -> TaskRequest:
@@ -407,7 +426,7 @@ class Express:
             run.state.info,
             run.id,
             command,
-            idempotency_key=blake2b(b"%d" % command.attempt, digest_size=16, key=step).hexdigest(),
+            idempotency_key=blake2b(_attempt(run, command), digest_size=16, key=step).hexdigest(),
             step_id=step.hex(),
             claim_key=ids.express_claim_key(self.node, command.secret) if command.secret else "",
             traceparent=run.trace_header,
@@ -476,6 +495,11 @@ class Express:
         else:
             self._apply(run, events.TaskFailed(outcome.task, outcome.error, outcome.cause))
         return TaskAnswer.ACCEPTED
+
+
+def _attempt(run: Run, command: ScheduleTask) -> bytes:
+    """Which attempt at a step this is: another one for a retry, and after a redrive."""
+    return b"%d/%d" % (run.redrives, command.attempt) if run.redrives else b"%d" % command.attempt
 
 
 def view_of(run: Run, finish: Finish) -> ExpressView:

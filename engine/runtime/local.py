@@ -18,6 +18,7 @@ from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.clock import Entropy, SeedSource
 from stepwell.engine.errors import StepwellError
 from stepwell.engine.jsontypes import EMPTY_OBJECT, Document, Json, write
+from stepwell.engine.limits import MAX_EXPRESS_SECONDS
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import (
     CancelMapRun,
@@ -37,7 +38,7 @@ from stepwell.engine.machine.commands import (
 from stepwell.engine.machine.decisions import Decision
 from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.history import HistoryEvent
-from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
+from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, Workflow
 from stepwell.engine.machine.transition import transition
 from stepwell.engine.ports import TaskRequest
 from stepwell.engine.query.scope import Heavy
@@ -332,7 +333,8 @@ class LocalExecution:
     def child(self, machine: StateMachine, info: ExecutionInfo, now: int) -> LocalExecution:
         """A child execution of one of its Map Runs, not yet started."""
         child = LocalExecution(machine, now, self.seeds, info.name, region=self.region)
-        child.state = ExecutionState(msgspec.structs.replace(info, started_at=now))
+        deadline = now + 1000 * MAX_EXPRESS_SECONDS if info.workflow is Workflow.EXPRESS else None
+        child.state = ExecutionState(msgspec.structs.replace(info, started_at=now, deadline=deadline))
         self.children.append(child)
         return child
 

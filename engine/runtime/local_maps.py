@@ -26,7 +26,7 @@ from stepwell.engine.machine.map_run import (
     Plan,
     SourceItem,
     child_machine,
-    child_name,
+    child_of,
     inline_items,
     joined,
     map_state,
@@ -34,7 +34,7 @@ from stepwell.engine.machine.map_run import (
     written_result,
 )
 from stepwell.engine.machine.map_spec import ReaderSpec
-from stepwell.engine.machine.snapshot import ExecutionInfo
+from stepwell.engine.machine.snapshot import ExecutionInfo, Workflow
 from stepwell.engine.query.jsonpath import effort
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.runtime.expressions import carry_out_apart
@@ -74,16 +74,17 @@ def run_map(
     processor = child_machine(machine, spec.state)
     maker = Maker(spec, map_state(machine, spec.state), plan.progress, Entropy(seed), now, heavy)
     machine_arn, machine_name = ids.labelled_machine(spec.arn)
+    express = spec.execution_type == "EXPRESS"
     try:
         items = read(spec.reader) if spec.reader is not None else inline_items(spec)
         for child in _children(maker, items, most=_most(spec.reader)):
             if plan.progress.stopping:
                 break
-            name = child_name(command.id, child.number)
-            arn = ids.child_arn(spec.arn, name)
+            name, arn = child_of(spec.arn, command.id, child.number, express=express)
             child_info = ExecutionInfo(
-                ids.execution_id(arn), arn, name, machine_arn, machine_name, info.role_arn, now, info.region
-            )
+                ids.execution_id(arn), arn, name, machine_arn, machine_name, info.role_arn, now, info.region,
+                workflow=Workflow.EXPRESS if express else Workflow.STANDARD,
+            )  # fmt: skip
             plan.made([child], exhausted=False)
             plan.started([child.size])
             finish = run_child(processor, child_info, Document.trusted(child.input))

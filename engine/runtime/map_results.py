@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from stepwell.engine import ids
-from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Json, write
 from stepwell.engine.limits import MAX_JOINED_BYTES
 from stepwell.engine.machine.map_run import (
@@ -19,15 +18,14 @@ from stepwell.engine.machine.map_run import (
     ItemStatus,
     Part,
     Progress,
-    child_name,
+    child_of,
     joined,
     result_place,
     result_texts,
     too_large,
     written_result,
 )
-from stepwell.engine.machine.map_spec import MapRunSpec
-from stepwell.engine.map_ports import ItemSource, MapRunStore
+from stepwell.engine.map_ports import ItemSource, MapRunStore, StoredMapRun
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 PART_BYTES: Final = 16 * 1024 * 1024
@@ -45,12 +43,12 @@ _KINDS: Final[dict[ItemStatus, str]] = {
 class Results:
     """The results of one Map Run that has come to rest."""
 
-    def __init__(self, store: MapRunStore, source: ItemSource, id: ExecutionId, spec: MapRunSpec) -> None:
+    def __init__(self, store: MapRunStore, source: ItemSource, run: StoredMapRun) -> None:
         self._store = store
         self._source = source
-        self._id = id
-        self._spec = spec
-        self._machine_arn, _ = ids.labelled_machine(spec.arn)
+        self._run = run
+        self._spec = run.spec
+        self._machine_arn, _ = ids.labelled_machine(run.arn)
 
     async def join(self) -> bytes:
         """The array of what succeeded, in order. Raises `StatesError` States.DataLimitExceeded."""
@@ -113,14 +111,14 @@ class Results:
 
     async def _children(self, after: int) -> AsyncIterator[ChildResult]:
         while True:
-            page = await self._store.map_items(self._id, after=after, limit=_PAGE)
+            page = await self._store.map_items(self._run.id, after=after, limit=_PAGE)
             for item in page:
-                name = child_name(self._id, item.number)
+                name, arn = child_of(self._run.arn, self._run.id, item.number, express=self._run.express)
                 yield ChildResult(
                     item.number,
                     item.size,
                     item.status,
-                    ids.child_arn(self._spec.arn, name),
+                    arn,
                     name,
                     self._machine_arn,
                     item.input,
@@ -129,7 +127,7 @@ class Results:
                     item.output,
                     item.error,
                     item.cause,
-                    item.redrives,
+                    0 if self._run.express else item.redrives,  # these begin anew, and are not seen to be redriven
                 )
             if not page:
                 return

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from stepwell.engine.clock import Clock, SeedSource
@@ -19,8 +20,11 @@ from stepwell.engine.machine.map_run import SourceItem, map_state
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.map_ports import ItemSource, MapRunStore, StoredMapRun
 from stepwell.engine.ports import Evaluate
+from stepwell.engine.runtime.express import Express
 from stepwell.engine.runtime.identity import Identity
-from stepwell.engine.runtime.map_run_steps import Definition, FencedError, Mail, Mailbox, Node, Steps, Tools
+from stepwell.engine.runtime.map_run_express import ExpressChildren
+from stepwell.engine.runtime.map_run_steps import Steps
+from stepwell.engine.runtime.map_run_tools import Definition, FencedError, Mail, Mailbox, Node, Tools
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 log = logging.getLogger(__name__)
@@ -55,8 +59,9 @@ class MapRuns:
         seeds: SeedSource,
         source: ItemSource,
         evaluate: Evaluate,
+        express: Express,
     ) -> None:
-        self.tools = Tools(store, node, identity, clock, seeds, source, evaluate)
+        self.tools = Tools(store, node, identity, clock, seeds, source, evaluate, express)
         self._drivers: dict[ExecutionId, Driver] = {}
 
     async def take(self, shards: Sequence[int]) -> None:
@@ -78,6 +83,13 @@ class MapRuns:
         """Forget the Map Runs of shards that are no longer ours."""
         for id in [id for id in self._drivers if shard_of(id) in shards]:
             self._drivers.pop(id).cancel()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until the ends of the Express children that ran here are in the store, so long at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for driver in list(self._drivers.values()):
+                    await driver.express.folded_all.wait()
 
     async def close(self) -> None:
         """Stop driving; what was under way is found again in the store."""
@@ -110,22 +122,33 @@ class Driver:
         self._trouble: str | None = None
         self._tries = 0
         self.box = Mailbox(id, deque(), asyncio.Event())
+        self.express = ExpressChildren(self._tools, self.box)
         self.task = asyncio.create_task(self._life(), name=f"map run {id.hex()}")
 
     def cancel(self) -> None:
         """Stop here and now; what was not consumed is read again from the inbox."""
         self.task.cancel()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.express.drop()
         self._forget_mail()
 
     def _forget_mail(self) -> None:
-        while self.box.mail:
-            self._tools.node.consumed(self.box.mail.popleft().row)
+        """What came from the inbox is read there again. The ends of Express children are nowhere else."""
+        mail = list(self.box.mail)
+        self.box.mail.clear()
+        for each in mail:
+            if each.row is None:
+                self.box.mail.append(each)
+            else:
+                self._tools.node.consumed(each.row)
 
     async def _life(self) -> None:
         try:
             await self._go_on()
         finally:
-            self._forget_mail()  # what a step that was cancelled has put back
+            self._let_go()  # what a step that was cancelled has put back, too
 
     async def _go_on(self) -> None:
         pause = 0.05
@@ -142,6 +165,8 @@ class Driver:
                 self._trouble = f"A step of the Map Run could not be written: {error}"
             except (StoreUnavailableError, FencedError, NotOwnerError) as error:
                 log.warning("a Map Run is read back", extra={"map_run": self.box.id.hex(), "reason": str(error)})
+                if not isinstance(error, StoreUnavailableError):
+                    self.express.drop()  # another node may run them by now
             except Exception as error:  # one Map Run's trouble must not stop the others
                 log.exception("a Map Run cannot go on", extra={"map_run": self.box.id.hex()})
                 self._tries += 1
@@ -160,7 +185,7 @@ class Driver:
             log.warning("there is no such Map Run", extra={"map_run": self.box.id.hex()})
             self._forget_mail()
             return True
-        steps = Steps(tools, self.box, stored, await self._definition(stored))
+        steps = Steps(tools, self.box, stored, await self._definition(stored), self.express)
         try:
             await steps.prepare(self._trouble)
             while await steps.take():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from stepwell.engine import limits
 from stepwell.engine.clock import Clock
 from stepwell.engine.errors import JsonTextError
-from stepwell.engine.ids import ExecutionId, execution_id
+from stepwell.engine.ids import ExecutionId, execution_id, express_child
 from stepwell.engine.jsontypes import EMPTY_OBJECT, Document
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import HistoryEvent
@@ -32,6 +32,7 @@ from stepwell.engine.ports import (
     StartRequest,
 )
 from stepwell.engine.service import checks, paging, refusals
+from stepwell.engine.service.express_children import ExpressChildren
 from stepwell.engine.service.redriving import Redrivability, redrivability
 from stepwell.engine.service.state_machines import StateMachines
 
@@ -61,11 +62,18 @@ class Executions:
     """The use-cases of executions."""
 
     def __init__(
-        self, machines: StateMachines, reader: ExecutionReader, express: ExpressReader, runtime: Runtime, clock: Clock
+        self,
+        machines: StateMachines,
+        reader: ExecutionReader,
+        express: ExpressReader,
+        express_children: ExpressChildren,
+        runtime: Runtime,
+        clock: Clock,
     ) -> None:
         self._machines = machines
         self._reader = reader
         self._express = express
+        self._express_children = express_children
         self._runtime = runtime
         self._clock = clock
 
@@ -116,19 +124,26 @@ class Executions:
         return view is not None and view.input is not None and view.input.text == input.text
 
     async def describe(self, arn: str, *, data: bool = True) -> ExecutionView:
-        """The execution (DescribeExecution)."""
-        checks.arn_of(arn, checks.EXECUTION)
+        """The execution (DescribeExecution). Of Express executions those that a Map Run has begun can be asked for."""
+        self._standard_or_child(arn)
         return await self.by_id(execution_id(arn), arn, data=data)
+
+    def _standard_or_child(self, arn: str) -> None:
+        """Refuse what is the ARN of neither a Standard execution nor an Express child of a Map Run."""
+        if express_child(arn) is None:
+            checks.arn_of(arn, checks.EXECUTION)
 
     async def by_id(self, id: ExecutionId, shown: str, *, data: bool = True) -> ExecutionView:
         """The execution with this key; `shown` is what the caller called it."""
-        view = await self._reader.describe(id, data=data)
+        view = await self._reader.describe(id, data=data) or await self._express_children.find(shown, data=data)
         if view is None:
             raise await self._absent(id, shown)
         return view
 
     async def _absent(self, id: ExecutionId, shown: str) -> refusals.ServiceError:
         """Why there is no Standard execution with this key: none at all, or it is of another type."""
+        if await self._express_children.find(shown, data=False) is not None:
+            return refusals.not_for_express_children()
         if await self._express.describe(id) is not None:
             return refusals.machine_type_not_supported()
         return refusals.execution_does_not_exist(shown)
@@ -139,7 +154,7 @@ class Executions:
             waited = await self._runtime.wait(id, wait_ms)
             if waited.view is not None:
                 return waited.view
-        view = await self._reader.describe(id)
+        view = await self._reader.describe(id) or await self._express_children.find(shown)
         if view is not None:
             return view
         express = await self._runtime.wait_express(id, wait_ms)
@@ -217,7 +232,7 @@ class Executions:
         token: str | None = None,
     ) -> HistoryPage:
         """A page of the events of an execution (GetExecutionHistory)."""
-        checks.arn_of(arn, checks.EXECUTION)
+        self._standard_or_child(arn)
         return await self.history_by_id(execution_id(arn), arn, max_results=max_results, reverse=reverse, token=token)
 
     async def history_by_id(
@@ -248,7 +263,7 @@ class Executions:
 
     async def stop(self, arn: str, *, error: str | None = None, cause: str | None = None) -> int:
         """Stop an execution; the moment it stopped (StopExecution). One that has ended is left as it is."""
-        checks.arn_of(arn, checks.EXECUTION)
+        self._standard_or_child(arn)
         return await self.stop_by_id(execution_id(arn), arn, error=error, cause=cause)
 
     async def stop_by_id(
@@ -265,7 +280,7 @@ class Executions:
 
     async def redrive(self, arn: str, client_token: str | None = None) -> int:
         """Set an unsuccessful execution going again; the moment of it (RedriveExecution)."""
-        checks.arn_of(arn, checks.EXECUTION)
+        self._standard_or_child(arn)
         return await self.redrive_by_id(execution_id(arn), arn, client_token)
 
     async def redrive_by_id(self, id: ExecutionId, shown: str, client_token: str | None = None) -> int:
@@ -281,7 +296,7 @@ class Executions:
             raise refusals.execution_not_redrivable(verdict.reason)
         answer = await self._runtime.redrive(id, client_token)
         if answer.outcome is CommandOutcome.NOT_FOUND:
-            raise refusals.execution_does_not_exist(shown)
+            raise await self._absent(id, shown)
         if answer.outcome is CommandOutcome.NOT_ALLOWED:
             reason = verdict.reason or answer.reason or f"Execution is {view.status} and cannot be redriven"
             raise refusals.execution_not_redrivable(reason)

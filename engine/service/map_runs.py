@@ -10,6 +10,7 @@ from stepwell.engine.map_ports import MapRunReader, MapRunView
 from stepwell.engine.ports import ExecutionFilter, ExecutionView, Page
 from stepwell.engine.service import checks, paging, refusals
 from stepwell.engine.service.executions import Executions
+from stepwell.engine.service.express_children import ExpressChildren
 from stepwell.engine.service.refusals import ValidationReason
 
 MAP_RUN = "mapRun"
@@ -18,8 +19,11 @@ MAP_RUN = "mapRun"
 class MapRuns:
     """The use-cases of Map Runs."""
 
-    def __init__(self, reader: MapRunReader, executions: Executions, clock: Clock) -> None:
+    def __init__(
+        self, reader: MapRunReader, executions: Executions, express_children: ExpressChildren, clock: Clock
+    ) -> None:
         self._reader = reader
+        self._express_children = express_children
         self._executions = executions
         self._clock = clock
 
@@ -59,6 +63,10 @@ class MapRuns:
     ) -> Page[ExecutionView]:
         """The child executions of a Map Run, newest first (ListExecutions with mapRunArn)."""
         view = await self.describe(arn)
+        if view.express:
+            return await self._express_children.page(
+                view, status=status, redriven=redriven, max_results=max_results, token=token
+            )
         where = ExecutionFilter(status=status, map_run=view.id, redriven=redriven)
         return await self._executions.list(where, max_results=max_results, token=token)
 

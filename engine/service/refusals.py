@@ -160,6 +160,14 @@ def machine_type_not_supported() -> ServiceError:
     )
 
 
+def not_for_express_children() -> ServiceError:
+    return ServiceError(
+        ErrorCode.STATE_MACHINE_TYPE_NOT_SUPPORTED,
+        "This operation is not supported by this type of state machine: Express child executions have no history, and are stopped"
+        " and redriven with the execution that started their Map Run",
+    )
+
+
 def execution_does_not_exist(arn: str) -> ServiceError:
     return ServiceError(ErrorCode.EXECUTION_DOES_NOT_EXIST, f"Execution Does Not Exist: '{arn}'")
 

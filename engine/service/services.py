@@ -27,6 +27,7 @@ from stepwell.engine.service.connections import Connections
 from stepwell.engine.service.context import ServiceSettings
 from stepwell.engine.service.dead_letters import DeadLetters
 from stepwell.engine.service.executions import Executions
+from stepwell.engine.service.express_children import ExpressChildren
 from stepwell.engine.service.functions import Functions
 from stepwell.engine.service.map_runs import MapRuns
 from stepwell.engine.service.state_machines import StateMachines
@@ -84,14 +85,15 @@ def build_services(ports: Ports, settings: ServiceSettings | None = None) -> Ser
     """Make the use-cases from the ports."""
     settings = settings or ServiceSettings()
     machines = StateMachines(ports.machines, ports.clock, ports.seeds, settings)
-    executions = Executions(machines, ports.executions, ports.express, ports.runtime, ports.clock)
+    children = ExpressChildren(ports.map_runs, ports.clock)
+    executions = Executions(machines, ports.executions, ports.express, children, ports.runtime, ports.clock)
     return Services(
         settings=settings,
         clock=ports.clock,
         seeds=ports.seeds,
         state_machines=machines,
         executions=executions,
-        map_runs=MapRuns(ports.map_runs, executions, ports.clock),
+        map_runs=MapRuns(ports.map_runs, executions, children, ports.clock),
         tasks=Tasks(ports.runtime),
         state_tests=StateTests(
             ports.performer, ports.clock, ports.seeds, ports.evaluate, reveals=settings.reveal_secrets

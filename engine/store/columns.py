@@ -98,7 +98,7 @@ class Columns:
             self.map_runs_new.append(
                 (
                     id, pgproto.UUID(run.id), shard_of(run.id), run.number, run.arn, storable(run.state), run.max_concurrency,
-                    run.tolerated_count, run.tolerated_percentage, run.spec,
+                    run.tolerated_count, run.tolerated_percentage, run.spec, run.express,
                 )
             )  # fmt: skip
         for receiver, message in entry.posts:

@@ -29,7 +29,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "inbox_gone": ("uuid", "smallint", "bigint"),
     "letters": ("text", "uuid", "text", "int", "text", "text"),
     "redriven": ("uuid",),
-    "map_runs_new": ("uuid", "uuid", "smallint", "int", "text", "text", "int", "bigint", "float8", "bytea"),
+    "map_runs_new": ("uuid", "uuid", "smallint", "int", "text", "text", "int", "bigint", "float8", "bytea", "bool"),
     "posts": ("uuid", "uuid", "smallint", "bytea"),
 }  # fmt: skip
 """Groups of rows by name, with the types of their columns."""

@@ -26,6 +26,8 @@ from stepwell.engine.store.sql import QUERIES
 
 message_encoder: Final = msgspec.json.Encoder()
 _progress: Final = msgspec.json.Decoder(Progress)
+MAX_NUMBER: Final = 2**31 - 1
+"""No child has this number, nor one beyond it."""
 _spec: Final = msgspec.json.Decoder(MapRunSpec)
 
 
@@ -69,6 +71,7 @@ class PostgresMapRunStore:
             spec=_spec.decode(row["spec"]),
             progress=_progress.decode(row["progress"]),
             redriven_at=row["redriven_at"],
+            express=row["express"],
         )
 
     async def map_items(
@@ -81,8 +84,7 @@ class PostgresMapRunStore:
         data: bool = True,
         most_bytes: int = ITEMS_BYTES,
     ) -> Sequence[MapItem]:
-        columns = "item, status, size, error, cause, started_at, stopped_at, redrives"
-        columns += ", input, output" if data else ", ''::bytea AS input, NULL::bytea AS output"
+        columns = f"{_KNOWN}, {_DATA if data else _NO_DATA}"
         where = "" if status is None else " AND status = $4"
         values: list[Any] = [as_uuid(id), after, limit, *([] if status is None else [int(status)])]
         found = f"SELECT * FROM map_item WHERE map_run = $1 AND item > $2{where} ORDER BY item LIMIT $3"  # noqa: S608
@@ -94,14 +96,7 @@ class PostgresMapRunStore:
             statement = f"SELECT {columns} FROM ({sized}) i WHERE before < ${len(values)} ORDER BY item"  # noqa: S608
         async with store_errors():
             rows = await self._pool.fetch(statement, *values)
-        return [
-            MapItem(
-                number=row["item"], status=ItemStatus(row["status"]), size=row["size"], input=row["input"],
-                output=row["output"], error=row["error"], cause=row["cause"], started_at=row["started_at"],
-                stopped_at=row["stopped_at"], redrives=row["redrives"],
-            )
-            for row in rows
-        ]  # fmt: skip
+        return [_item(row) for row in rows]
 
     async def unsuccessful(self, id: ExecutionId) -> dict[ItemStatus, tuple[int, int]]:
         async with store_errors():
@@ -123,6 +118,19 @@ class PostgresMapRunStore:
                 QUERIES["post_map_run"], as_uuid(id), message_encoder.encode(event), self._clock.now_ms()
             )
         await self._store.hint_all()
+
+
+_KNOWN: Final = "item, status, size, error, cause, started_at, stopped_at, redrives, losses"
+_DATA: Final = "input, output"
+_NO_DATA: Final = "''::bytea AS input, NULL::bytea AS output"
+
+
+def _item(row: Any) -> MapItem:
+    return MapItem(
+        number=row["item"], status=ItemStatus(row["status"]), size=row["size"], input=row["input"],
+        output=row["output"], error=row["error"], cause=row["cause"], started_at=row["started_at"],
+        stopped_at=row["stopped_at"], redrives=row["redrives"], losses=row["losses"],
+    )  # fmt: skip
 
 
 def _arguments(node: UUID, entry: MapRunEntry) -> list[Any]:
@@ -161,6 +169,7 @@ def _arguments(node: UUID, entry: MapRunEntry) -> list[Any]:
         [shard_of(id) for id, _ in posts],
         [encode_message(event) for _, event in posts],
         entry.inbox_gone,
+        entry.progress.losses,
     ]
 
 
@@ -174,8 +183,8 @@ def _text(text: str | None) -> str | None:
 
 
 _VIEW: Final = (
-    "SELECT m.id, m.arn, e.arn AS execution_arn, m.status, m.started_at, m.stopped_at, m.max_concurrency, m.tolerated_count,"
-    " m.tolerated_percentage, m.progress, m.redriven_at FROM map_run m JOIN execution e ON e.id = m.execution_id"
+    "SELECT m.id, m.arn, e.arn AS execution_arn, e.machine_key, e.revision, m.status, m.started_at, m.stopped_at, m.max_concurrency, m.tolerated_count,"
+    " m.tolerated_percentage, m.progress, m.redriven_at, m.express FROM map_run m JOIN execution e ON e.id = m.execution_id"
 )
 
 
@@ -206,6 +215,29 @@ class PostgresMapRuns:
         more = len(rows) > limit
         return views, make_position(scope, views[-1].started_at, views[-1].id.hex()) if more else None
 
+    async def begun_items(
+        self, id: ExecutionId, *, status: ItemStatus | None, limit: int, before: int | None
+    ) -> Sequence[MapItem]:
+        begun = [each for each in ItemStatus if each is not ItemStatus.PENDING] if status is None else [status]
+        async with store_errors():
+            rows = await self._pool.fetch(
+                f"SELECT {_KNOWN}, {_NO_DATA} FROM map_item"  # noqa: S608
+                " WHERE map_run = $1 AND item < $2 AND status = ANY ($3::smallint[]) ORDER BY item DESC LIMIT $4",
+                as_uuid(id), MAX_NUMBER if before is None else min(before, MAX_NUMBER), [int(each) for each in begun],
+                limit,
+            )  # fmt: skip
+        return [_item(row) for row in rows]
+
+    async def item(self, id: ExecutionId, number: int) -> MapItem | None:
+        if number >= MAX_NUMBER:
+            return None
+        async with store_errors():
+            row = await self._pool.fetchrow(
+                f"SELECT {_KNOWN}, {_DATA} FROM map_item WHERE map_run = $1 AND item = $2",  # noqa: S608
+                as_uuid(id), number,
+            )  # fmt: skip
+        return _item(row) if row is not None else None
+
     async def update(
         self,
         id: ExecutionId,
@@ -233,6 +265,8 @@ def _view(row: Any) -> MapRunView:
         id=ExecutionId(row["id"].bytes),
         arn=row["arn"],
         execution_arn=row["execution_arn"],
+        machine_key=row["machine_key"],
+        revision=row["revision"],
         status=STATUS_OF[row["status"]],
         started_at=row["started_at"],
         stopped_at=row["stopped_at"],
@@ -241,4 +275,5 @@ def _view(row: Any) -> MapRunView:
         tolerated_percentage=row["tolerated_percentage"] or 0.0,
         progress=_progress.decode(row["progress"]),
         redriven_at=row["redriven_at"],
+        express=row["express"],
     )

@@ -49,6 +49,7 @@ class MemoryMapRuns:
             started_at=row.started_at, stopped_at=row.stopped_at, max_concurrency=new.max_concurrency,
             tolerated_count=new.tolerated_count, tolerated_percentage=new.tolerated_percentage,
             spec=msgspec.json.decode(new.spec, type=MapRunSpec), progress=_progress(row), redriven_at=row.redriven_at,
+            express=new.express,
         )  # fmt: skip
 
     async def map_items(
@@ -98,12 +99,14 @@ class MemoryMapRuns:
         before = dict(row.items)
         for item in entry.items_new:
             at = entry.now if item.status is ItemStatus.RUNNING else 0
-            row.items[item.number] = replace(item, started_at=at)
+            row.items[item.number] = replace(item, started_at=at, losses=entry.progress.losses)
         for number in entry.items_started:
             waiting = before.get(number)
             if waiting is not None and waiting.status is ItemStatus.PENDING:
                 at = waiting.started_at or entry.now
-                row.items[number] = replace(waiting, status=ItemStatus.RUNNING, started_at=at)
+                row.items[number] = replace(
+                    waiting, status=ItemStatus.RUNNING, started_at=at, losses=entry.progress.losses
+                )
         for ended in entry.items_ended:
             running = before.get(ended.number)
             if running is not None and running.status is ItemStatus.RUNNING:
@@ -148,11 +151,13 @@ class MemoryMapRuns:
         return self._view(id, row) if row is not None else None
 
     def _view(self, id: ExecutionId, row: MapRunRow) -> MapRunView:
+        parent = self._store.executions[row.parent].view
         return MapRunView(
-            id=id, arn=row.new.arn, execution_arn=self._store.executions[row.parent].view.arn, status=row.status,
+            id=id, arn=row.new.arn, execution_arn=parent.arn, machine_key=parent.machine_key, revision=parent.revision,
+            status=row.status,
             started_at=row.started_at, stopped_at=row.stopped_at, max_concurrency=row.new.max_concurrency,
             tolerated_count=row.new.tolerated_count or 0, tolerated_percentage=row.new.tolerated_percentage or 0.0,
-            progress=_progress(row), redriven_at=row.redriven_at,
+            progress=_progress(row), redriven_at=row.redriven_at, express=row.new.express,
         )  # fmt: skip
 
     async def list(
@@ -163,6 +168,18 @@ class MemoryMapRuns:
             views, lambda one: (one.started_at, one.id), f"map-runs {execution.hex()}", limit, after, newest=True
         )
         return found.items, found.next
+
+    async def begun_items(
+        self, id: ExecutionId, *, status: ItemStatus | None, limit: int, before: int | None
+    ) -> Sequence[MapItem]:
+        items = [item for _, item in sorted(self._store.map_runs[id].items.items(), reverse=True)]
+        found = [item for item in items if item.status is not ItemStatus.PENDING and status in (None, item.status)]
+        shown = [item for item in found if before is None or item.number < before][:limit]
+        return [replace(item, input=b"", output=None) for item in shown]
+
+    async def item(self, id: ExecutionId, number: int) -> MapItem | None:
+        row = self._store.map_runs.get(id)
+        return row.items.get(number) if row is not None else None
 
     async def update(
         self,

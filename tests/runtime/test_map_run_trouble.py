@@ -18,7 +18,7 @@ from stepwell.engine.machine.map_run import Child, ItemStatus, Maker, SourceItem
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.map_ports import MapRunEntry, StoredMapRun
 from stepwell.engine.runtime import engine as engine_module
-from stepwell.engine.runtime import map_results, map_run_steps
+from stepwell.engine.runtime import map_results, map_run_express, map_run_pages, map_run_steps, map_run_tools
 from stepwell.engine.runtime.map_runs import MapRuns
 from stepwell.engine.store.map_runs import PostgresMapRunStore
 from tests.runtime.test_map_run_storage import WRITE, reading
@@ -31,6 +31,14 @@ from tests.support.waiting import until
 def map_runs(node: Node) -> MapRuns:
     assert node.engine.map_runs is not None
     return node.engine.map_runs
+
+
+def bound_pages(monkeypatch: pytest.MonkeyPatch, **bounds: int) -> None:
+    """Other bounds of pages and steps, wherever they are known."""
+    for name, value in bounds.items():
+        for module in (map_run_tools, map_run_steps, map_run_pages, map_run_express):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
 
 
 async def aborted(node: Node, id: ExecutionId) -> None:
@@ -271,7 +279,7 @@ async def test_others_have_their_turn_while_children_are_made(database: str, mon
 
 
 async def test_pages_are_bounded_by_the_bytes_of_the_children(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(map_run_steps, "PAGE_BYTES", 150)
+    bound_pages(monkeypatch, PAGE_BYTES=150)
     made: list[int] = []
     commit = PostgresMapRunStore.commit_map_run
 
@@ -325,8 +333,7 @@ async def test_much_mail_of_a_map_run_does_not_keep_others_from_theirs(
 
 
 async def test_a_crowded_map_run_is_told_the_rest_later(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(map_run_steps, "PAGE_ITEMS", 1)
-    monkeypatch.setattr(map_run_steps, "LEAST_PAGE_ITEMS", 1)
+    bound_pages(monkeypatch, PAGE_ITEMS=1, LEAST_PAGE_ITEMS=1)
     monkeypatch.setattr(engine_module, "INBOX_ROWS", 3)
     async with open_node(database) as node:
         view = await node.ended(await started(node, distributed(), list(range(30))))

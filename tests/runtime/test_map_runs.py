@@ -14,15 +14,21 @@ from stepwell.engine.machine.commands import Status
 from stepwell.engine.map_ports import MapRunView
 from stepwell.engine.ports import ExecutionFilter, ExecutionView
 from stepwell.engine.query.jsonata import FULL, Evaluation, Outcome, carry_out
-from tests.support.nodes import CommandedTargets, Fails, Node, open_node
+from stepwell.engine.service.express_children import ExpressChildren
+from tests.support.nodes import CommandedTargets, Fails, Node, SystemClock, open_node
 from tests.support.waiting import until
 
 TASK = {"Work": {"Type": "Task", "Resource": "arn:aws:lambda:us-east-1:000000000000:function:f", "End": True}}
 
 
-def distributed(processor: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+KINDS = pytest.mark.parametrize("kind", ("STANDARD", "EXPRESS"))
+"""Of which ExecutionType the children are, where it makes no difference."""
+
+
+def distributed(processor: dict[str, Any] | None = None, kind: str = "STANDARD", **fields: Any) -> dict[str, Any]:
     states = processor or {"Work": {"Type": "Pass", "End": True}}
-    inner = {"ProcessorConfig": {"Mode": "DISTRIBUTED"}, "StartAt": next(iter(states)), "States": states}
+    config = {"Mode": "DISTRIBUTED", "ExecutionType": kind}
+    inner = {"ProcessorConfig": config, "StartAt": next(iter(states)), "States": states}
     return {
         "StartAt": "M",
         "States": {"M": {"Type": "Map", "Label": "L", "ItemProcessor": inner, "End": True, **fields}},
@@ -40,6 +46,9 @@ async def map_run(node: Node, id: ExecutionId) -> MapRunView:
 
 
 async def children(node: Node, id: ExecutionId) -> list[ExecutionView]:
+    run = await map_run(node, id)
+    if run.express:
+        return list((await ExpressChildren(node.map_runs, SystemClock()).page(run, max_results=1000)).items)
     where = ExecutionFilter(map_run=(await map_run(node, id)).id)
     return list((await node.reader.list(where, 1000, None)).items)
 
@@ -58,9 +67,10 @@ async def nothing_left(node: Node) -> None:
     await comes_true(empty)
 
 
-async def test_items_become_child_executions(database: str) -> None:
+@KINDS
+async def test_items_become_child_executions(database: str, kind: str) -> None:
     async with open_node(database) as node:
-        id = await started(node, distributed(), [1, "two", {"three": 3}])
+        id = await started(node, distributed(kind=kind), [1, "two", {"three": 3}])
         view = await node.ended(id)
         assert view.output is not None and view.output.value == [1, "two", {"three": 3}]
         assert (await node.event_types(id))[2:7] == [
@@ -75,8 +85,9 @@ async def test_items_become_child_executions(database: str) -> None:
         assert run.progress.executions.succeeded == run.progress.items.succeeded == run.progress.results_written == 3
         found = await children(node, id)
         assert {child.status for child in found} == {Status.SUCCEEDED}
+        arn_kind = "express" if kind == "EXPRESS" else "execution"
         assert all(
-            child.arn.startswith("arn:aws:states:us-east-1:000000000000:execution:machine/L:") for child in found
+            child.arn.startswith(f"arn:aws:states:us-east-1:000000000000:{arn_kind}:machine/L:") for child in found
         )
         assert {child.machine_arn.rpartition(":")[2] for child in found} == {"machine/L"}
         assert {child.map_run_arn for child in found} == {run.arn}
@@ -86,13 +97,15 @@ async def test_items_become_child_executions(database: str) -> None:
         await nothing_left(node)
 
 
-async def test_no_items_at_all(database: str) -> None:
+@KINDS
+async def test_no_items_at_all(database: str, kind: str) -> None:
     async with open_node(database) as node:
-        view = await node.ended(await started(node, distributed(ItemsPath="$.none"), {"none": []}))
+        view = await node.ended(await started(node, distributed(kind=kind, ItemsPath="$.none"), {"none": []}))
         assert view.output is not None and view.output.value == []
 
 
-async def test_concurrency_is_bounded_and_order_is_kept(database: str) -> None:
+@KINDS
+async def test_concurrency_is_bounded_and_order_is_kept(database: str, kind: str) -> None:
     open_now: list[int] = []
     most = 0
 
@@ -102,15 +115,16 @@ async def test_concurrency_is_bounded_and_order_is_kept(database: str) -> None:
         return payload
 
     async with open_node(database, CommandedTargets({"Work": work})) as node:
-        id = await started(node, distributed(TASK, MaxConcurrency=3), list(range(40)))
+        id = await started(node, distributed(TASK, kind, MaxConcurrency=3), list(range(40)))
         view = await node.ended(id)
         assert view.output is not None and view.output.value == list(range(40))
         assert (await map_run(node, id)).max_concurrency == 3
 
 
-async def test_batches_and_selector(database: str) -> None:
+@KINDS
+async def test_batches_and_selector(database: str, kind: str) -> None:
     batcher = {"MaxItemsPerBatch": 3, "BatchInput": {"b": 1}}
-    definition = distributed(ItemSelector={"v.$": "$$.Map.Item.Value"}, ItemBatcher=batcher)
+    definition = distributed(kind=kind, ItemSelector={"v.$": "$$.Map.Item.Value"}, ItemBatcher=batcher)
     async with open_node(database) as node:
         id = await started(node, definition, [1, 2, 3, 4])
         view = await node.ended(id)
@@ -137,9 +151,10 @@ def breaks(*bad: Json) -> CommandedTargets:
     return targets
 
 
-async def test_a_failure_fails_the_run_and_what_has_not_begun_stays_pending(database: str) -> None:
+@KINDS
+async def test_a_failure_fails_the_run_and_what_has_not_begun_stays_pending(database: str, kind: str) -> None:
     async with open_node(database, breaks(1)) as node:
-        id = await started(node, distributed(TASK, MaxConcurrency=1), [0, 1, 2, 3])
+        id = await started(node, distributed(TASK, kind, MaxConcurrency=1), [0, 1, 2, 3])
         view = await node.ended(id)
         assert (view.status, view.error) == (Status.FAILED, "States.ExceedToleratedFailureThreshold")
         assert view.cause == "The specified tolerated failure threshold was exceeded"
@@ -150,10 +165,11 @@ async def test_a_failure_fails_the_run_and_what_has_not_begun_stays_pending(data
         assert letters == 1, "the parent's; its children are kept by the Map Run"
 
 
-async def test_what_runs_is_stopped_when_the_run_fails(database: str) -> None:
+@KINDS
+async def test_what_runs_is_stopped_when_the_run_fails(database: str, kind: str) -> None:
     targets = CommandedTargets()
     definition = distributed({"C": {"Type": "Choice", "Choices": [{"Variable": "$", "NumericEquals": 0, "Next": "F"}], "Default": "W"},
-                              "F": {"Type": "Fail", "Error": "E"}, "W": {"Type": "Wait", "Seconds": 3600, "End": True}})  # fmt: skip
+                              "F": {"Type": "Fail", "Error": "E"}, "W": {"Type": "Wait", "Seconds": 3600, "End": True}}, kind)  # fmt: skip
     async with open_node(database, targets) as node:
         id = await started(node, definition, [1, 2, 0])
         assert (await node.ended(id)).status is Status.FAILED
@@ -162,17 +178,19 @@ async def test_what_runs_is_stopped_when_the_run_fails(database: str) -> None:
         assert {child.status for child in await children(node, id)} == {Status.FAILED, Status.ABORTED}
 
 
-async def test_tolerated_failures_are_left_out_of_the_result(database: str) -> None:
+@KINDS
+async def test_tolerated_failures_are_left_out_of_the_result(database: str, kind: str) -> None:
     async with open_node(database, breaks(1)) as node:
-        id = await started(node, distributed(TASK, ToleratedFailurePercentage=50), [0, 1, 2])
+        id = await started(node, distributed(TASK, kind, ToleratedFailurePercentage=50), [0, 1, 2])
         view = await node.ended(id)
         assert view.output is not None and view.output.value == [0, 2]
 
 
-async def test_redrive_runs_only_what_has_not_succeeded(database: str) -> None:
+@KINDS
+async def test_redrive_runs_only_what_has_not_succeeded(database: str, kind: str) -> None:
     targets = breaks(1)
     async with open_node(database, targets) as node:
-        id = await started(node, distributed(TASK, MaxConcurrency=2), [0, 1, 2, 3, 4, 5])
+        id = await started(node, distributed(TASK, kind, MaxConcurrency=2), [0, 1, 2, 3, 4, 5])
         assert (await node.ended(id)).status is Status.FAILED
         before = len(targets.calls)
         succeeded = (await map_run(node, id)).progress.executions.succeeded
@@ -188,10 +206,11 @@ async def test_redrive_runs_only_what_has_not_succeeded(database: str) -> None:
         await nothing_left(node)
 
 
-async def test_stopping_the_parent_stops_its_children(database: str) -> None:
+@KINDS
+async def test_stopping_the_parent_stops_its_children(database: str, kind: str) -> None:
     targets = CommandedTargets()
     async with open_node(database, targets) as node:
-        id = await started(node, distributed(TASK, MaxConcurrency=2), [0, 1, 2])
+        id = await started(node, distributed(TASK, kind, MaxConcurrency=2), [0, 1, 2])
         await until(lambda: len(targets.calls) == 2)
         await node.requests.stop(id, None, None)
 
@@ -208,10 +227,11 @@ async def test_stopping_the_parent_stops_its_children(database: str) -> None:
         assert view.output is not None and view.output.value == [0, 1, 2]
 
 
-async def test_a_map_run_can_be_given_more_room_while_it_runs(database: str) -> None:
+@KINDS
+async def test_a_map_run_can_be_given_more_room_while_it_runs(database: str, kind: str) -> None:
     targets = CommandedTargets()
     async with open_node(database, targets) as node:
-        id = await started(node, distributed(TASK, MaxConcurrency=1), [0, 1, 2])
+        id = await started(node, distributed(TASK, kind, MaxConcurrency=1), [0, 1, 2])
         await until(lambda: len(targets.calls) == 1)
         run = await map_run(node, id)
         assert await node.map_runs.update(run.id, max_concurrency=3, tolerated_count=3, tolerated_percentage=None)
@@ -227,8 +247,11 @@ async def test_a_map_in_a_map(database: str) -> None:
         assert view.output is not None and view.output.value == [[1, 2], [3]]
 
 
-async def test_jsonata(database: str) -> None:
-    definition = distributed({"Work": {"Type": "Pass", "Output": "{% $states.input.v * 2 %}", "End": True}})
+@KINDS
+async def test_jsonata(database: str, kind: str) -> None:
+    definition = distributed(
+        kind=kind, processor={"Work": {"Type": "Pass", "Output": "{% $states.input.v * 2 %}", "End": True}}
+    )
     definition["QueryLanguage"] = "JSONata"
     state = definition["States"]["M"]
     state |= {"Items": "{% $states.input.n %}", "ItemSelector": {"v": "{% $states.context.Map.Item.Value %}"}}
@@ -252,11 +275,12 @@ async def test_two_nodes_share_the_children(database: str, notify: bool) -> None
         assert both[0].calls and both[1].calls
 
 
-async def test_another_node_goes_on_with_a_map_run(database: str) -> None:
+@KINDS
+async def test_another_node_goes_on_with_a_map_run(database: str, kind: str) -> None:
     """The node that ran it goes away in the middle; nothing is done twice, nothing is lost."""
     first = CommandedTargets()
     async with open_node(database, first) as node:
-        id = await started(node, distributed(TASK, MaxConcurrency=2), list(range(5)))
+        id = await started(node, distributed(TASK, kind, MaxConcurrency=2), list(range(5)))
         await until(lambda: len(first.calls) == 2)
     second = CommandedTargets({"Work": lambda payload: payload})
     async with open_node(database, second) as node:
@@ -266,15 +290,18 @@ async def test_another_node_goes_on_with_a_map_run(database: str) -> None:
         await nothing_left(node)
 
 
-async def test_many_children(database: str) -> None:
+@KINDS
+async def test_many_children(database: str, kind: str) -> None:
     async with open_node(database) as node:
-        id = await started(node, distributed(), list(range(1000)))
+        id = await started(node, distributed(kind=kind), list(range(1000)))
         view = await node.ended(id, 60_000)
         assert view.output is not None and view.output.value == list(range(1000))
-        assert await node.pool.fetchval("SELECT count(*) FROM execution WHERE map_run IS NOT NULL") == 1000
+        rows = await node.pool.fetchval("SELECT count(*) FROM execution WHERE map_run IS NOT NULL")
+        assert rows == (1000 if kind == "STANDARD" else 0)
 
 
-async def test_an_item_selector_that_needs_much_is_evaluated_elsewhere(database: str) -> None:
+@KINDS
+async def test_an_item_selector_that_needs_much_is_evaluated_elsewhere(database: str, kind: str) -> None:
     """And draws the same chance when it is tried again, so that it comes to an end."""
     asked: list[Evaluation] = []
 
@@ -282,7 +309,7 @@ async def test_an_item_selector_that_needs_much_is_evaluated_elsewhere(database:
         asked.append(evaluation)
         return carry_out(evaluation, FULL)
 
-    definition = distributed()
+    definition = distributed(kind=kind)
     definition["QueryLanguage"] = "JSONata"
     heavy = (
         "{% ($r := $random(); {'n': $states.context.Map.Item.Value, 'sum': $sum([1..200000].($ * 1)), 'r': $r < 1}) %}"

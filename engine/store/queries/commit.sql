@@ -134,11 +134,12 @@ WITH fence AS MATERIALIZED (
 -- if map_runs_new
 , map_runs_new AS (
     INSERT INTO map_run (id, shard, status, execution_id, number, arn, state, started_at, max_concurrency, tolerated_count,
-                         tolerated_percentage, spec, progress)
+                         tolerated_percentage, spec, express, progress)
     SELECT n.id, n.shard, 1, d.id, n.number, n.arn, n.state, :now, n.max_concurrency, n.tolerated_count,
-           n.tolerated_percentage, n.spec, '{}'
+           n.tolerated_percentage, n.spec, n.express, '{}'
       FROM unnest(:map_runs_new)
-           AS n (execution_id, id, shard, number, arn, state, max_concurrency, tolerated_count, tolerated_percentage, spec)
+           AS n (execution_id, id, shard, number, arn, state, max_concurrency, tolerated_count, tolerated_percentage, spec,
+                 express)
       JOIN done d ON d.id = n.execution_id
 )
 -- end

@@ -11,13 +11,14 @@ WITH fence AS MATERIALIZED (
     RETURNING m.id, m.execution_id
 )
 , items_new AS (
-    INSERT INTO map_item (map_run, item, status, size, input, started_at)
-    SELECT s.id, n.item, n.status, n.size, n.input, n.started_at
+    INSERT INTO map_item (map_run, item, status, size, input, started_at, losses)
+    SELECT s.id, n.item, n.status, n.size, n.input, n.started_at, $34
       FROM unnest($10::int[], $11::smallint[], $12::int[], $13::bytea[], $14::bigint[])
            AS n (item, status, size, input, started_at), stepped s
 )
 , items_started AS (
-    UPDATE map_item i SET status = 2, started_at = CASE WHEN i.started_at = 0 THEN $9 ELSE i.started_at END
+    UPDATE map_item i
+       SET status = 2, started_at = CASE WHEN i.started_at = 0 THEN $9 ELSE i.started_at END, losses = $34
       FROM unnest($15::int[]) AS n (item), stepped s
      WHERE i.map_run = s.id AND i.item = n.item AND i.status = 1
 )
