@@ -124,6 +124,24 @@ def express_fence() -> None:
     patch(Express, "resume", go_on)
 
 
+def express_children_again() -> None:
+    """Express children of a Map Run that were lost with their node are left alone."""
+    from stepwell.engine.runtime.map_run_steps import Steps
+
+    async def nothing(*_: object) -> None: ...
+
+    patch(Steps, "_run_again", nothing)
+
+
+def express_children_fence() -> None:
+    """A node without a lease goes on with the Express children of its Map Runs."""
+    from stepwell.engine.runtime.express import Express
+    from stepwell.engine.runtime.map_run_express import ExpressChildren
+
+    patch(Express, "_stands_still", lambda *_: False)
+    patch(ExpressChildren, "drop", lambda *_: None)
+
+
 def claims() -> None:
     """Every copy of a task may run."""
     from stepwell.engine.messages import ClaimAnswer
@@ -292,6 +310,7 @@ PROTECTIONS: Final[dict[str, Callable[[], None]]] = {
     for one in (
         redelivery, timers, durability, stable_keys, claims, worker_leases, first_outcome, fate, fences, bisection, polling,
         result_first, whose_outcome, host_redelivery, express_take_over, express_durability, express_keys, express_fence,
+        express_children_again, express_children_fence,
         cursors, peers, impatience, patience, consumer_patience,
     )
 }  # fmt: skip

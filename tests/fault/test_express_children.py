@@ -1,0 +1,144 @@
+"""The engine that runs the Express children of a Map Run is killed, again and again, or stands still past its lease."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tests.fault.cluster import TERMINAL, Cluster, http_state, sequence, until
+from tests.support.ledger import Ledger
+
+pytestmark = pytest.mark.fault
+ITEMS = 60
+AT_ONCE = 5
+WHOLE = [{"n": number} for number in range(ITEMS)]
+
+
+def distributed(ledger: Ledger, *names: str, **fields: Any) -> dict[str, Any]:
+    """Express children that call the ledger once a state, and hand their item on."""
+    states = sequence(**{name: http_state(ledger, name, ResultPath=None) for name in names})
+    processor = {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "EXPRESS"}, **states}
+    each = {
+        "Type": "Map",
+        "Label": "Each",
+        "ItemsPath": "$.items",
+        "MaxConcurrency": AT_ONCE,
+        "ItemProcessor": processor,
+    }
+    return {"StartAt": "Each", "States": {"Each": {**each, **fields, "End": True}}}
+
+
+def verdict(cluster: Cluster, ledger: Ledger, shown: dict[str, Any], runs: int) -> list[str]:
+    """What is wrong once a Map Run has ended whose children were run so often at most."""
+    broken = cluster.findings()
+    if shown.get("output") != WHOLE:
+        broken.append(f"{shown['status']}: {shown.get('error')} {shown.get('cause')}")
+    if statuses := cluster.sql("SELECT status FROM map_item WHERE status <> 3"):
+        broken.append(f"items that stand at {statuses}")
+    if rows := cluster.sql("SELECT id FROM execution WHERE map_run IS NOT NULL"):
+        broken.append(f"{len(rows)} child executions were written")
+    counts = ledger.keys("Pay")
+    if len(counts) != ITEMS or max(counts.values()) > runs:
+        broken.append(f"{len(counts)} items, run {max(counts.values())} times at most")
+    return broken
+
+
+def killed_at(cluster: Cluster, ledger: Ledger, failpoint: str) -> list[str]:
+    doomed = cluster.node(failpoint=failpoint)
+    doomed.api.deploy("each", distributed(ledger, "Pay"))
+    doomed.api.try_start("each", "a", {"items": WHOLE})
+    doomed.died()
+    node = cluster.node()
+    return verdict(cluster, ledger, node.api.ended(node.api.start("each", "a", {"items": WHOLE})), 2)
+
+
+@pytest.mark.parametrize("place", ("before", "after"))
+@pytest.mark.parametrize("step", (1, 2, 9))
+def test_killed_at_a_step(cluster: Cluster, ledger: Ledger, place: str, step: int) -> None:
+    assert killed_at(cluster, ledger, f"{place}_map_run_commit:{step}") == []
+
+
+def killed_twice(cluster: Cluster, ledger: Ledger, without: str | None = None) -> list[str]:
+    """Two engines are killed while children run whose calls are not answered."""
+    id = ""
+    for round in (1, 2):
+        node = cluster.node(without=without)
+        if not id:
+            node.api.deploy("each", distributed(ledger, "Pay"))
+            ledger.hold("Pay")
+            id = node.api.start("each", "a", {"items": WHOLE})
+        ledger.wait_for_count("Pay", AT_ONCE * (round if without is None else 1))
+        node.process.kill()
+        node.process.wait()
+    ledger.release("Pay")
+    last = cluster.node(without=without)
+    if without is not None:
+        until(lambda: cluster.shards_owned() == 256, "a take-over")
+        last.api.deploy("sentinel", sequence(Sentinel=http_state(ledger, "Sentinel")))
+        assert last.api.ended(last.api.start("sentinel", "s"))["status"] == "SUCCEEDED"
+        shown = last.api.describe(id)
+        return [shown["status"]] if shown["status"] not in TERMINAL else []
+    return verdict(cluster, ledger, last.api.ended(id), 3)
+
+
+def test_killed_while_children_run(cluster: Cluster, ledger: Ledger) -> None:
+    assert killed_twice(cluster, ledger) == []
+    again = [count for count in ledger.keys("Pay").values() if count > 1]
+    assert again == [3] * AT_ONCE, "those that ran when the engines died, and no others"
+
+
+def test_control_killed_while_children_run(cluster: Cluster, ledger: Ledger) -> None:
+    assert killed_twice(cluster, ledger, without="express_children_again") == ["RUNNING"]
+
+
+def test_a_child_that_engines_die_of_is_given_up(cluster: Cluster, ledger: Ledger) -> None:
+    """The third time the engine is lost the children that ran have failed; the others are run."""
+    id = ""
+    ledger.hold("Pay")
+    for round in (1, 2, 3):
+        node = cluster.node()
+        if not id:
+            node.api.deploy("each", distributed(ledger, "Pay", ToleratedFailureCount=ITEMS))
+            id = node.api.start("each", "a", {"items": WHOLE})
+        ledger.wait_for_count("Pay", AT_ONCE * round)
+        node.process.kill()
+        node.process.wait()
+    ledger.release("Pay")
+    shown = cluster.node().api.ended(id)
+    assert cluster.findings() == []
+    assert shown["output"] == WHOLE[AT_ONCE:]
+    assert cluster.sql("SELECT error FROM map_item WHERE status = 4") == ["Stepwell.EngineLost"] * AT_ONCE
+    assert sorted(ledger.keys("Pay").values()) == [1] * (ITEMS - AT_ONCE) + [3] * AT_ONCE
+
+
+def paused_past_its_lease(cluster: Cluster, ledger: Ledger, without: str | None = None) -> list[str]:
+    """It stands still while its children's first calls are under way; the other engine runs them, and it wakes up."""
+    first = cluster.node(without=without)
+    first.api.deploy("each", distributed(ledger, "Look", "Pay"))
+    ledger.hold("Look")
+    id = first.api.start("each", "a", {"items": WHOLE})
+    ledger.wait_for_count("Look", AT_ONCE)
+    os.kill(first.process.pid, signal.SIGSTOP)
+    second = cluster.node()
+    ledger.wait_for_count("Look", 2 * AT_ONCE)
+    ledger.hold("Pay")
+    ledger.release("Look")
+    ledger.wait_for_count("Pay", AT_ONCE)
+    os.kill(first.process.pid, signal.SIGCONT)
+    first.api.deploy("sentinel", sequence(Sentinel=http_state(ledger, "Sentinel")))
+    assert first.api.ended(first.api.start("sentinel", "s"))["status"] == "SUCCEEDED"
+    ledger.release("Pay")
+    return verdict(cluster, ledger, second.api.ended(id), 1)
+
+
+def test_paused_past_its_lease(cluster: Cluster, ledger: Ledger) -> None:
+    assert paused_past_its_lease(cluster, ledger) == []
+
+
+def test_control_paused_past_its_lease(cluster: Cluster, ledger: Ledger) -> None:
+    assert paused_past_its_lease(cluster, ledger, without="express_children_fence") == [
+        f"{ITEMS} items, run 2 times at most"
+    ]
