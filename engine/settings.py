@@ -282,7 +282,8 @@ class Settings:
     )
     express_bytes: int = _setting(
         "STEPWELL_EXPRESS_BYTES", _number(1_000_000, 1_000_000_000_000), 268_435_456,
-        "How much data the Express executions on one engine may hold in memory; beyond it, starts are refused for a while.",
+        "How much data the Express executions on one engine may hold in memory; beyond it, starts are refused for a while. Children "
+        "of Map Runs take up to three quarters of it, and wait beyond that.",
     )  # fmt: skip
     express_retention_hours: float = _setting(
         "STEPWELL_EXPRESS_RETENTION_HOURS", _seconds(0, "hours"), 24.0,
