@@ -6,6 +6,7 @@ It must not import click: see `cli.main`.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 FORMATS = ("text", "json", "sarif", "github")
 SHOWN_FINDINGS = 50
 SHOWN_COLUMNS = 100
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _COLOURS = {"bold": "1", "grey": "90", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -40,6 +42,9 @@ class Checked:
 
     def fails(self, strict: bool) -> bool:
         return self.unreadable is not None or any(strict or one.severity is Severity.ERROR for one in self.findings)
+
+    def count(self, severity: Severity) -> int:
+        return sum(one.severity is severity for one in self.findings)
 
     def as_json(self, strict: bool) -> dict[str, object]:
         found: dict[str, object] = {"file": self.name, "valid": not self.fails(strict)}
@@ -59,12 +64,14 @@ def check(names: Sequence[str], format: str = "text", settings: ValidateSettings
         except SettingsError as error:
             sys.stderr.write(f"Error: {error}\n")
             return 2
-    results = [check_file(file, settings) for file in files_of(names)]
+    results = [check_file(file, settings, templates=True) for file in files_of(names, templates=True)]
     if format == "text":
         paint = Paint()
         for result in results:
             stream = sys.stdout if result.unreadable is None else sys.stderr
             stream.writelines(f"{line}\n" for line in result_lines(result, paint))
+        if len(results) > 1:
+            sys.stdout.write(f"{_total(results)}\n")
     else:
         from stepwell.cli.finding_formats import written
 
@@ -74,8 +81,16 @@ def check(names: Sequence[str], format: str = "text", settings: ValidateSettings
     return int(any(result.fails(settings.strict) for result in results))
 
 
-def check_file(name: str, settings: ValidateSettings | None = None) -> Checked:
-    """Check one file (`-` is stdin)."""
+def _total(results: Sequence[Checked]) -> str:
+    errors = sum(result.count(Severity.ERROR) for result in results)
+    warnings = sum(result.count(Severity.WARNING) for result in results)
+    unreadable = sum(result.unreadable is not None for result in results)
+    found = [counted(errors, "error"), counted(warnings, "warning")]
+    return f"{len(results)} files: {', '.join(found + [f'{unreadable} not readable'] * bool(unreadable))}"
+
+
+def check_file(name: str, settings: ValidateSettings | None = None, *, templates: bool = False) -> Checked:
+    """Check one file (`-` is stdin); with `templates`, the definitions in one that is a deployment template."""
     from stepwell.engine.asl.document import Syntax, examine
 
     settings = settings or ValidateSettings()
@@ -94,6 +109,7 @@ def check_file(name: str, settings: ValidateSettings | None = None) -> Checked:
             target=settings.target,
             machine_type=settings.type,
             ignore=settings.ignore,
+            templates=templates,
         )
     except ImportError:
         return Checked(name, unreadable="YAML is read by ruamel.yaml: install stepwell[server].")
@@ -116,8 +132,7 @@ def result_lines(result: Checked, paint: Paint | None = None) -> Iterator[str]:
         yield from finding_lines(name, finding, lines, paint)
     if len(result.findings) > SHOWN_FINDINGS:
         yield f"... and {len(result.findings) - SHOWN_FINDINGS} more (--json shows all of them)"
-    errors = sum(one.severity is Severity.ERROR for one in result.findings)
-    warnings = len(result.findings) - errors
+    errors, warnings = result.count(Severity.ERROR), result.count(Severity.WARNING)
     counts = [counted(errors, "error")] * bool(errors) + [counted(warnings, "warning")] * bool(warnings)
     yield f"{paint('✗', 'red') if errors else paint('!', 'yellow')} {name}: {', '.join(counts)}"
 
@@ -166,7 +181,7 @@ class Lines:
                 from stepwell.engine.asl.lints.secrets import hide_in_source
 
                 text = hide_in_source(text, self._secrets)
-            self._lines = text.split("\n")
+            self._lines = _LINE_END.split(text)
         return self._lines[number - 1] if 1 <= number <= len(self._lines) else None
 
 

@@ -25,30 +25,34 @@ _LIKE_JSON: Final = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*\{\s*"(?:Comment|StartAt|States|QueryLanguage|TimeoutSeconds|Version)"\s*:'
 )
 _LIKE_YAML: Final = re.compile(rb"^[\"']?StartAt[\"']?[ \t]*:", re.MULTILINE)
+_MACHINES: Final = (b"AWS::StepFunctions::StateMachine", b"AWS::Serverless::StateMachine")
+_EMBEDDED: Final = re.compile(rb"\bDefinition(?:String)?[\"']?[ \t]*:")
+_PLUGIN: Final = re.compile(rb"^stepFunctions[ \t]*:.*^[ \t]+definition[ \t]*:[ \t]*\r?$", re.MULTILINE | re.DOTALL)
 
 
 class UnreadableError(Exception):
     """A file that cannot be read; says why."""
 
 
-def files_of(names: Iterable[str]) -> Iterator[str]:
+def files_of(names: Iterable[str], *, templates: bool = False) -> Iterator[str]:
     """The files that arguments name, each once: a file, a pattern, a folder with all below it, or `-` for stdin.
 
-    A name that leads to nothing is given as it is, so that reading it says so.
+    A name that leads to nothing is given as it is, so that reading it says so. `templates`: whether a folder's deployment templates
+    with definitions in them count.
     """
     seen: set[str] = set()
     for name in names:
-        for file in _expanded(name):
+        for file in _expanded(name, templates):
             if file not in seen:
                 seen.add(file)
                 yield file
 
 
-def _expanded(name: str) -> Iterable[str]:
+def _expanded(name: str, templates: bool) -> Iterable[str]:
     if name == STDIN or "\0" in name:
         return [name]
     if Path(name).is_dir():
-        return list(_below(name)) or [name]
+        return list(_below(name, templates)) or [name]
     if any(char in name for char in "*?[") and not Path(name).exists():
         import glob
 
@@ -57,26 +61,35 @@ def _expanded(name: str) -> Iterable[str]:
     return [name]
 
 
-def _below(folder: str) -> Iterator[str]:
+def _below(folder: str, templates: bool) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in _SKIPPED)
         for name in sorted(files):
             file = str(Path(place) / name)
             lower = name.lower()
-            if lower.endswith(_ALWAYS) or (lower.endswith(_MAYBE) and _looks_like_one(file)):
+            if lower.endswith(_ALWAYS) or (lower.endswith(_MAYBE) and _looks_like_one(file, templates)):
                 yield file
 
 
-def _looks_like_one(file: str) -> bool:
-    """Whether a file's top level seems to be a definition's."""
+def _looks_like_one(file: str, templates: bool) -> bool:
+    """Whether a file's top level seems to be a definition's, or a deployment template's with a definition in it."""
     try:
         with Path(file).open("rb") as opened:
             text = opened.read(MAX_DEFINITION_BYTES)
     except OSError:
         return False
+    if templates and _holds_some(text):
+        return True
     if file.lower().endswith(_YAML) and not text.lstrip().startswith(b"{"):
         return _LIKE_YAML.search(text) is not None
     return b'"StartAt"' in text and b'"States"' in text and _LIKE_JSON.match(text[:_FIRST_BYTES]) is not None
+
+
+def _holds_some(text: bytes) -> bool:
+    """Whether a text seems to be a deployment template with a definition in it."""
+    if any(one in text for one in _MACHINES):
+        return _EMBEDDED.search(text) is not None
+    return b"stateMachines" in text and _PLUGIN.search(text) is not None
 
 
 def is_yaml(name: str, text: bytes) -> bool:

@@ -29,6 +29,11 @@ def json_option(command: C) -> C:
     )(command)
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: how it is called."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
 pass_output = click.make_pass_decorator(Output, ensure=True)
 
 

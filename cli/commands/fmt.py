@@ -11,12 +11,12 @@ import click
 from stepwell.cli.checking import Checked, Paint, result_lines
 from stepwell.cli.definition_files import STDIN, UnreadableError, files_of, is_yaml, printable, read_definition_file
 from stepwell.cli.failures import ExitCode
-from stepwell.cli.options import json_option, pass_output
+from stepwell.cli.options import examples, json_option, pass_output
 from stepwell.cli.output import Output
 from stepwell.cli.replacing import replace_file
 
 
-@click.command()
+@click.command(epilog=examples("stepwell fmt flows/", "stepwell fmt --check --diff order.asl.json"))
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if a file is not in its canonical form.")
 @click.option("--diff", is_flag=True, help="Change nothing; show what would change.")

@@ -8,14 +8,16 @@ import click
 
 from stepwell.cli.definition_files import UnreadableError, is_yaml, printable, read_definition_file
 from stepwell.cli.failures import ExitCode, Failure
-from stepwell.cli.options import json_option, pass_output
+from stepwell.cli.options import examples, json_option, pass_output
 from stepwell.cli.output import Output
 from stepwell.engine.jsontypes import Json
 
 FORMATS = ("mermaid", "dot", "svg")
 
 
-@click.command()
+@click.command(
+    epilog=examples("stepwell graph order.asl.json -o order.svg", "stepwell graph --format mermaid order.asl.yaml")
+)
 @click.argument("file", metavar="FILE")
 @click.option(
     "--format", "format_", type=click.Choice(FORMATS), help="What is written.  [default: by -o, else mermaid]"

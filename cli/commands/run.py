@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from stepwell.cli.commands.deploy import name_of
 from stepwell.cli.failures import ExitCode, Failure, fail_hard
-from stepwell.cli.options import json_option, pass_output, read_file, read_input
+from stepwell.cli.options import examples, json_option, pass_output, read_file, read_input
 from stepwell.cli.output import Output, duration, pretty, status
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from stepwell.engine.runtime.mocks import MockedTasks
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        'stepwell run order.asl.json -i \'{"id": "A-1"}\' --fast -f shop',
+        "stepwell run order.asl.json -i @input.json -m mocks.json --history",
+    )
+)
 @click.argument("file", metavar="FILE")
 @click.option("-i", "--input", "input_text", metavar="JSON|@FILE|-", help="The input; {} where none is given.")
 @click.option("--fast", is_flag=True, help="Skip waits and retry delays: a Wait of 30 days takes no time.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stepwell.cli.failures import ExitCode, Failure, fail_hard
-from stepwell.cli.options import json_option, pass_output, read_input
+from stepwell.cli.options import examples, json_option, pass_output, read_input
 from stepwell.cli.output import Output, pretty
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ SUCCESSES = ("SUCCEEDED", "CAUGHT_ERROR")
 LONGEST_TEST = 320.0
 
 
-@click.command("test-state")
+@click.command(
+    "test-state",
+    epilog=examples(
+        "stepwell test-state order.asl.json -s Charge -m '{\"charged\": 40}' --inspect",
+        "stepwell test-state order.asl.json -s Charge --mock-error Busy --retries 1",
+    ),
+)
 @click.argument("file", metavar="FILE")
 @click.option("-s", "--state", metavar="NAME", help="Which state of a state machine; its first where none is named.")
 @click.option("-i", "--input", "input_text", metavar="JSON|@FILE|-", help="The state's input; {} where none is given.")

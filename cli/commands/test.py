@@ -10,7 +10,7 @@ import click
 
 from stepwell.cli.definition_files import printable
 from stepwell.cli.failures import ExitCode, Failure, fail_hard
-from stepwell.cli.options import json_option, pass_output, read_input
+from stepwell.cli.options import examples, json_option, pass_output, read_input
 from stepwell.cli.output import Output, duration
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from stepwell.cli.testing.running import CaseResult, SuiteResult
 
 
-@click.command()
+@click.command(
+    epilog=examples("stepwell test", 'stepwell test flows/ -k "order::*" --fail-under 90 --html report.html')
+)
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option(
     "--mock-config", metavar="FILE", envvar="SFN_MOCK_CONFIG",

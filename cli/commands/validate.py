@@ -8,12 +8,18 @@ import click
 
 from stepwell.cli.checking import FORMATS, check
 from stepwell.cli.failures import ExitCode, Failure
-from stepwell.cli.options import json_option, pass_output
+from stepwell.cli.options import examples, json_option, pass_output
 from stepwell.cli.output import Output
 from stepwell.cli.validate_settings import TARGETS, TYPES, SettingsError, read_settings
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "stepwell validate order.asl.json",
+        "stepwell validate --strict --target aws flows/ template.yaml",
+        "stepwell validate --format github flows/",
+    )
+)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--target", type=click.Choice(TARGETS),
@@ -39,10 +45,10 @@ def validate(
 ) -> None:
     """Check definitions and show everything that is wrong with them, with its line.
 
-    FILE is a file in JSON or YAML, a pattern, a folder, or - for stdin. Defaults of target, type, ignore and strict can be
-    set in a [validate] table of .stepwell.toml, or in [tool.stepwell.validate] of pyproject.toml.
+    FILE is a file in JSON or YAML, a pattern, a folder, or - for stdin. Of CloudFormation, SAM and Serverless templates the
+    definitions in them are checked. Defaults of target, type, ignore and strict can be set in a [validate] table of .stepwell.toml, or in [tool.stepwell.validate] of pyproject.toml.
 
-    Exit code 0: no errors; 1: errors; 2: a file could not be read.
+    Exit code 0: no errors; 1: errors, or warnings with --strict; 2: a file could not be read, or a wrong setting.
     """
     try:
         settings = read_settings(Path.cwd()).overridden(target, machine_type, strict, ignore)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from stepwell.engine import limits
+from stepwell.engine.asl.advice import advised
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode, Severity
 from stepwell.engine.asl.lints import run_lints
 from stepwell.engine.asl.lints.secrets import hide, secret_values, secrets_in_text
@@ -18,6 +19,7 @@ from stepwell.engine.asl.placeholders import quote_unquoted
 from stepwell.engine.asl.resource_rules import Target
 from stepwell.engine.asl.scanner import LineIndex
 from stepwell.engine.asl.source import read_definition, value_offsets
+from stepwell.engine.asl.templates import Embedded, Nested, embedded_definitions, is_template, unfilled
 from stepwell.engine.asl.validate import MachineType, check_definition
 from stepwell.engine.jsontypes import Json, place_of
 
@@ -48,6 +50,11 @@ class Document:
         while pointer and pointer not in self._places:
             pointer = pointer.rpartition("/")[0]
         return self._places.get(pointer, (1, 1))
+
+    def exact_place(self, pointer: str) -> tuple[int, int] | None:
+        """Line and column of what a JSON pointer points to; None if that is not written down."""
+        place = self.place(pointer)
+        return place if self._places is not None and pointer in self._places else None
 
     def placed(self, finding: Diagnostic) -> Diagnostic:
         """A finding with its line and column."""
@@ -83,10 +90,12 @@ def examine(
     target: Target | str = Target.STEPWELL,
     machine_type: MachineType | str = MachineType.STANDARD,
     ignore: Collection[str] = (),
+    templates: bool = False,
 ) -> Examined:
     """Everything there is to say about a definition's text: what AWS refuses or warns of, and what is allowed and hardly meant.
 
-    `ignore` has codes of warnings to leave out. No finding has a secret in it.
+    `ignore` has codes of warnings to leave out. No finding has a secret in it. With `templates`, the text may be a deployment
+    template: then the definitions in it are examined, each as a machine of its own type, and there is no document.
     """
     document = None
     try:
@@ -94,14 +103,101 @@ def examine(
     except DefinitionError as error:
         plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         secrets = secrets_in_text(plain[: limits.MAX_DEFINITION_BYTES])
-        findings = list(error.diagnostics)
+        findings = [advised(one, plain, json=syntax is Syntax.JSON) for one in error.diagnostics]
     else:
+        if is_template(document.value):
+            return _examine_template(document, Target(target), ignore) if templates else _IS_TEMPLATE
         report = check_definition(document.value, Target(target), MachineType(machine_type))
         run_lints(report, document.value, Target(target))
         secrets = secret_values(document.value)
         findings = [document.placed(one) for one in report.findings if not _is_ignored(one, ignore)]
         findings.sort(key=lambda one: (one.line or 0, one.column or 0, one.severity is Severity.WARNING))
     return Examined([_without(one, secrets) for one in findings] if secrets else findings, secrets, document)
+
+
+def _examine_template(document: Document, target: Target, ignore: Collection[str]) -> Examined:
+    findings: list[Diagnostic] = []
+    secrets: frozenset[str] = frozenset()
+    definitions = list(embedded_definitions(document.value))
+    for embedded in definitions:
+        if embedded.text is None:
+            report = check_definition(embedded.value, target, MachineType(embedded.machine_type))
+            run_lints(report, embedded.value, target)
+            secrets |= secret_values(embedded.value)
+            found = report.findings
+        else:
+            inner = examine(embedded.text, target=target, machine_type=embedded.machine_type)
+            secrets |= inner.secrets
+            found = inner.findings
+        nested = _nested_in(document, embedded)
+        kept = (_in_template(one, embedded) for one in found if not _is_ignored(one, ignore))
+        findings.extend(_placed_in_template(one, document, embedded, nested) for one in kept if one is not None)
+    if not definitions:
+        findings.append(_NO_DEFINITION)
+    findings.sort(key=lambda one: (one.line or 0, one.column or 0, one.severity is Severity.WARNING))
+    return Examined([_without(one, secrets) for one in findings] if secrets else findings, secrets, None)
+
+
+_NO_DEFINITION: Final = Diagnostic(
+    DiagnosticCode.MISSING_DESCRIPTION,
+    "The template holds no definition of a state machine",
+    severity=Severity.WARNING,
+    line=1,
+    column=1,
+    hint="Definition and DefinitionString of state machines in Resources are looked for, and definition of stateMachines in "
+    "stepFunctions. A definition in a file of its own is checked by naming that file.",
+)
+
+
+_IS_TEMPLATE: Final = Examined(
+    [
+        Diagnostic(
+            DiagnosticCode.SCHEMA_VALIDATION_FAILED,
+            "It is a deployment template and no definition",
+            line=1,
+            column=1,
+            hint="Give the definition a file of its own. What stands in a template is checked by: stepwell validate",
+        )
+    ],
+    frozenset(),
+    None,
+)
+
+
+def _nested_in(document: Document, embedded: Embedded) -> Nested | None:
+    for pointer in embedded.places:
+        begins = document.exact_place(pointer)
+        if begins is not None and embedded.text is not None:
+            return Nested(document.text, begins, embedded.text)
+    return None
+
+
+def _in_template(finding: Diagnostic, embedded: Embedded) -> Diagnostic | None:
+    """A finding as it is where a template fills substitutions in; None for one that is none then."""
+    if finding.code is not DiagnosticCode.STEPWELL_PLACEHOLDER:
+        return finding
+    left = unfilled(finding.message, embedded.filled)
+    if not left:
+        return None
+    return replace(
+        finding,
+        message=f"DefinitionSubstitutions has no '{left[0][:80]}'",
+        hint="Only what stands there is substituted; anything else of the form ${...} is left as it is.",
+    )
+
+
+def _placed_in_template(
+    finding: Diagnostic, document: Document, embedded: Embedded, nested: Nested | None
+) -> Diagnostic:
+    location = finding.location if finding.location and finding.location.startswith("/") else ""
+    location = f"{embedded.pointer}{location}".rstrip("/")
+    if embedded.text is None:
+        pointer = f"{embedded.pointer}{finding.pointer or ''}"
+        return document.placed(replace(finding, location=location, pointer=pointer))
+    line, column = document.place(embedded.pointer)
+    if nested is not None:
+        line, column = nested.place(finding.line, finding.column, embedded.text)
+    return replace(finding, location=location, pointer=embedded.pointer, line=line, column=column)
 
 
 def _is_ignored(finding: Diagnostic, ignore: Collection[str]) -> bool:

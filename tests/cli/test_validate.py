@@ -292,3 +292,71 @@ def test_the_window_shows_the_place(column: int) -> None:
     text, caret = window(line, column)
     assert text[caret : caret + 1] == line[column - 1 : column]
     assert len(text) <= 102
+
+
+def test_lines_end_as_they_do_elsewhere(write: Write) -> None:
+    ran = command("validate", write(BAD.replace("\n", "\r\n")))
+    assert ran.stdout.splitlines()[1] == '  4 | "A": {"Type": "Pass", "Comment": 5, "End": true}'
+
+
+def test_several_files_are_counted(write: Write) -> None:
+    ran = command("validate", write(GOOD, "good.json"), write(BAD, "bad.json"))
+    assert ran.stdout.splitlines()[-1] == "2 files: 1 error, 0 warnings"
+    assert len(command("validate", write(GOOD)).stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    (
+        ("m.json", '{"StartAt": "A",}', "JSON has no comma after the last field."),
+        ("m.json", '{"States": [1,]}', "JSON has no comma after the last item."),
+        ("m.json", "{'StartAt': 'A'}", "JSON has double quotes only."),
+        ("m.json", "{\n// why\n}", "JSON has no comments. Write Comment fields, or YAML in a .yaml file."),
+        ("m.json", '{"End": True}', "JSON has true, false and null."),
+        ("m.json", '{"a": 1 "b": 2}', "Is a comma missing before it?"),
+        ("m.json", '{"a": "\xe4"}'.encode("latin-1"), "Save the file as UTF-8."),
+        ("m.json", "", "There is nothing in it."),
+        ("m.json", "StartAt: A\nStates: {}\n", "It looks like YAML: name the file .yaml or .yml to have it read so."),
+        ("m.yaml", "StartAt: A\nStates:\n\tA: 1\n", "YAML is indented with blanks, not with tabs."),
+        ("m.yaml", "", "There is nothing in it."),
+    ),
+)
+def test_what_cannot_be_read_comes_with_advice(write: Write, name: str, text: str | bytes, hint: str) -> None:
+    ran = command("validate", write(text, name))
+    assert ran.returncode == 1
+    assert f"hint: {hint}\n" in ran.stdout
+
+
+TEMPLATE = """\
+Resources:
+  Machine:
+    Type: AWS::Serverless::StateMachine
+    Properties:
+      Definition:
+        StartAt: A
+        States: {A: {Type: Pass, Nxt: A, End: true}}
+"""
+
+
+def test_templates(write: Write, invoke: Invoke) -> None:
+    file = write(TEMPLATE, "template.yaml")
+    for arguments in ([file], [file.parent]):
+        ran = command("validate", *arguments)
+        assert ran.returncode == 1
+        assert f"{file}:7:34: error: Field 'Nxt' is not supported" in ran.stdout
+    document = json.loads(invoke("validate", "--format", "sarif", file).output)
+    (place,) = document["runs"][0]["results"][0]["locations"]
+    assert place["physicalLocation"]["region"] == {"startLine": 7, "startColumn": 34}
+
+
+def test_other_commands_pass_templates_by(write: Write, invoke: Invoke) -> None:
+    file = write(TEMPLATE, "template.yaml")
+    assert command("fmt", "--check", write(GOOD, "sub.asl.json").parent).returncode == 1
+    assert "template.yaml" not in command("fmt", "--check", file.parent).stderr
+    assert "is no definition" in command("graph", file).stderr
+
+
+@pytest.mark.parametrize("name", ("validate", "fmt", "graph", "run", "test", "test-state"))
+def test_help_shows_how_a_command_is_called(invoke: Invoke, name: str) -> None:
+    shown = invoke(name, "--help").output
+    assert f"Examples:\n  stepwell {name}" in shown.replace("\n    ", "\n  ").replace("  Examples", "Examples")
