@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -21,17 +19,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-import stepwell
 from stepwell.engine import limits
 from stepwell.engine.errors import ExpressionsUnavailableError
+from stepwell.engine.helper_processes import receive, send, start
 from stepwell.engine.query.jsonata.evaluation import Evaluation, Outcome, key_of
 from stepwell.engine.runtime import expression_process
-from stepwell.engine.runtime.expression_process import receive, send
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +53,11 @@ TOOK_TOO_MUCH: Final = Outcome(
     "strings, arrays or objects that grow without end, and do heavy work in a task",
     limit=True,
 )
-_ROOT: Final = str(Path(stepwell.__file__).resolve().parent.parent)
+_ENVIRONMENT: Final = {
+    "RUST_BACKTRACE": "0",
+    # The library's allocator would reserve 1 GiB at once, in which no limit on address space could strike.
+    "MIMALLOC_ARENA_RESERVE": "16MiB",
+}
 
 
 class Helper:
@@ -109,25 +109,13 @@ class Helper:
         self.kill()
         if self._stopped:
             raise OSError("the node is being stopped")
-        ours, theirs = socket.socketpair()
+        self._process, ours = start(
+            expression_process.__name__,
+            f"{self._seconds}",
+            f"{limits.JSONATA_MEMORY_BYTES}",
+            environment=_ENVIRONMENT,
+        )
         self._channel = ours
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    expression_process.__name__,
-                    f"{self._seconds}",
-                    f"{limits.JSONATA_MEMORY_BYTES}",
-                ],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=_environment(),
-                cwd="/",
-                start_new_session=True,
-            )
         ours.settimeout(START_SECONDS)
         if receive(ours) is None:
             self.kill()
@@ -151,20 +139,6 @@ def _explained(outcome: Outcome) -> Outcome:
         return TOOK_TOO_LONG
     message = f"{(outcome.message or '').rstrip('.')}. Look for strings, arrays or objects that grow without end"
     return Outcome(code=outcome.code, message=message, limit=True)
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of ours but where the code is: no settings, no secrets."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
-    return {
-        **kept,
-        "PYTHONPATH": _ROOT,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "LC_ALL": "C.UTF-8",
-        "RUST_BACKTRACE": "0",
-        # The library's allocator would reserve 1 GiB at once, in which no limit on address space could strike.
-        "MIMALLOC_ARENA_RESERVE": "16MiB",
-    }
 
 
 @dataclass(slots=True, eq=False)
