@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +36,11 @@ _threads: Final = ThreadPoolExecutor(16, "objects")
 async def in_thread(call: Callable[..., Result], *arguments: Any) -> Result:
     """What a call gives that may wait for storage. It has threads of its own: a storage that stalls takes none from the rest."""
     return await asyncio.get_running_loop().run_in_executor(_threads, partial(call, *arguments))
+
+
+def later_in_thread(call: Callable[[], object]) -> Future[object]:
+    """Begin what need not be waited for."""
+    return _threads.submit(call)
 
 
 class ObjectError(StepwellError):

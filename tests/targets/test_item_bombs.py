@@ -140,3 +140,112 @@ def test_a_manifest_that_names_itself_is_read_once(tmp_path: Path, kind: str) ->
     else:
         athena = read_apart(tmp_path, reader("athena", InputType=kind, ManifestType="ATHENA_DATA"))
         assert (athena.items, athena.error) == (1 if kind == "JSONL" else 0, None)
+
+
+# ------------------------------------------------------------------------------------------------------------- Parquet
+
+DECODER: Final = 590 * MEBIBYTE
+"""What the process that decodes may come to: 512 MiB, and what it is itself."""
+UNTOUCHED: Final = BARE + 60 * MEBIBYTE
+"""What the engine's own process may come to while another one decodes."""
+
+
+def written(path: Path, rows: Any, **options: Any) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table(rows), path, compression="zstd", **options)
+
+
+def zeros(count: int) -> Any:
+    pyarrow = pytest.importorskip("pyarrow")
+    return pyarrow.array(memoryview(bytes(8 * count)).cast("q"), pyarrow.int64())
+
+
+def varint(number: int, length: int = 0) -> bytes:
+    """A number as Thrift's compact protocol has it, in no fewer than so many bytes."""
+    left, found = number << 1, bytearray()
+    while left > 0x7F or len(found) + 1 < length:
+        found.append(left & 0x7F | 0x80)
+        left >>= 7
+    found.append(left)
+    return bytes(found)
+
+
+def lies(path: Path) -> None:
+    """Let a file say of itself that it is decompressed to a thousand bytes."""
+    metadata = pytest.importorskip("pyarrow.parquet").ParquetFile(path).metadata
+    data = bytearray(path.read_bytes())
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        columns = [group.column(each).total_uncompressed_size for each in range(group.num_columns)]
+        for size in (group.total_byte_size, *columns):
+            told = varint(size)
+            data[footer:] = data[footer:].replace(told, varint(1000, len(told)))
+    path.write_bytes(data)
+    assert pytest.importorskip("pyarrow.parquet").ParquetFile(path).metadata.row_group(0).total_byte_size == 1000
+
+
+def decoding_fails(directory: Path, cause: str) -> None:
+    assert (directory / "f").stat().st_size < MEBIBYTE
+    reading = read_apart(directory, reader("f", InputType="PARQUET"))
+    assert reading.error is not None and reading.error.startswith("States.ItemReaderFailed: "), reading
+    assert cause in reading.error
+    assert reading.own < UNTOUCHED, f"{reading.own / MEBIBYTE:.0f} MiB"
+    assert 0 < reading.child < DECODER, f"{reading.child / MEBIBYTE:.0f} MiB"
+
+
+def test_one_row_with_a_list_without_end(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    values = zeros(50_000_000)
+    written(tmp_path / "f", {"list": pyarrow.ListArray.from_arrays([0, len(values)], values)})
+    decoding_fails(tmp_path, "takes more than 512 MiB of memory")
+
+
+def test_one_row_with_a_text_without_end(tmp_path: Path) -> None:
+    written(tmp_path / "f", {"text": ["x" * 300_000_000]}, use_dictionary=False)
+    lies(tmp_path / "f")
+    decoding_fails(tmp_path, "takes more than 512 MiB of memory")
+
+
+def test_a_row_group_that_says_how_large_it_is(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"use_dictionary": False, "row_group_size": 100_000_000}
+    written(tmp_path / "f", {"n": zeros(50_000_000)}, **options)
+    decoding_fails(tmp_path, "row group 0 is larger than 268435456 bytes")
+
+
+def test_a_page_that_is_larger_than_it_says(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"use_dictionary": False, "row_group_size": 100_000_000, "data_page_size": 1 << 30}
+    options |= {"write_batch_size": 100_000_000, "max_rows_per_page": 100_000_000}
+    written(tmp_path / "f", {"n": zeros(70_000_000)}, **options)
+    lies(tmp_path / "f")
+    decoding_fails(tmp_path, "takes more than 512 MiB of memory")
+
+
+def test_types_within_types_without_end(tmp_path: Path) -> None:
+    """A schema of groups, each of which holds the next; a decoder that goes into them calls itself that often."""
+    depth = 200_000
+    group = b"\x35\x00\x18\x01a\x15\x02\x00"
+    schema = b"\x48\x01a\x15\x02\x00" + group * depth + b"\x15\x02\x25\x00\x18\x01x\x00"
+    elements = depth + 2
+    size = bytearray()
+    while elements > 0x7F:
+        size.append(elements & 0x7F | 0x80)
+        elements >>= 7
+    size.append(elements)
+    footer = b"\x15\x02\x19\xfc" + bytes(size) + schema + b"\x16\x00\x19\x0c\x00"
+    (tmp_path / "f").write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    reading = read_apart(tmp_path, reader("f", InputType="PARQUET"))
+    assert reading.error is not None and "cannot be read as Parquet" in reading.error
+    assert reading.own < UNTOUCHED and 0 < reading.child < DECODER
+
+
+def test_many_rows_of_one_long_value(tmp_path: Path) -> None:
+    """600 MB of items, of which a few are there at a time."""
+    text = "x" * 2_000_000
+    pyarrow = pytest.importorskip("pyarrow")
+    indices = pyarrow.array(memoryview(bytes(4 * 300)).cast("i"), pyarrow.int32())
+    written(tmp_path / "f", {"text": pyarrow.DictionaryArray.from_arrays(indices, pyarrow.array([text]))})
+    reading = read_apart(tmp_path, reader("f", InputType="PARQUET"))
+    assert (reading.items, reading.error) == (300, None)
+    assert reading.own < UNTOUCHED and 0 < reading.child < DECODER

@@ -17,9 +17,10 @@ from stepwell.engine.jsontypes import Json, read, write
 from stepwell.engine.machine.map_run import SourceItem
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.states_errors import ErrorName, StatesError
-from stepwell.engine.targets.items import csv_items, json_items, manifests, parquet
+from stepwell.engine.targets.items import csv_items, json_items, manifests
 from stepwell.engine.targets.items.formats import Format
 from stepwell.engine.targets.items.manifests import Manifest
+from stepwell.engine.targets.items.parquet import Decoders
 from stepwell.engine.targets.items.stream import Stream
 from stepwell.engine.targets.objects import Demand, ObjectError, Objects, named
 
@@ -54,8 +55,10 @@ class ObjectItems:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
+        self._decoders = Decoders()
 
     async def read(self, reader: ReaderSpec, cursor: str | None) -> AsyncIterator[SourceItem]:
+        self._decoders.begin()
         try:
             _check_arguments(reader)
             position = _decoder.decode(cursor) if cursor is not None else Position()
@@ -64,6 +67,8 @@ class ObjectItems:
                 yield item
         except ObjectError as error:
             raise StatesError(ErrorName.ITEM_READER_FAILED, str(error)) from None
+        finally:
+            self._decoders.end()
 
     async def write(self, bucket: str, key: str, data: bytes, owner: str | None = None) -> None:
         try:
@@ -72,6 +77,7 @@ class ObjectItems:
             raise StatesError(ErrorName.RESULT_WRITER_FAILED, str(error)) from None
 
     async def close(self) -> None:
+        await self._decoders.close()
         await self._objects.close()
 
     # -- one object ------------------------------------------------------------------------------------------------
@@ -94,7 +100,7 @@ class ObjectItems:
         if format.kind == "PARQUET":
             access = await self._objects.random(bucket, key, position.version, demand)
             try:
-                async for text, number in parquet.rows(access, position.at, named(bucket, key)):
+                async for text, number in self._decoders.rows(access, position.at, named(bucket, key)):
                     yield SourceItem(text, _cursor(Position(number, access.version)), None, source)
             finally:
                 access.close()
