@@ -122,8 +122,8 @@ class Ranges(io.RawIOBase):
 def pages(source: Ranges, start: int) -> Iterator[list[bytes]]:
     """Some rows at a time, from number `start` on. The library has errors of many kinds for files that are broken or hold what it
     cannot read. Raises `ParquetError`, `TooLargeError`, and `MemoryError` where the process has too little of it."""
-    import pyarrow as pa
-    from pyarrow import parquet
+    import pyarrow as pa  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    from pyarrow import parquet  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     try:
         _check_footer(source)
