@@ -104,7 +104,7 @@ def _called(state: Mapping[str, Json]) -> str:
         return ""
     resource = parse_resource(text)
     if resource is None:
-        return text
+        return text.rpartition(":function:")[2]
     parameters = state.get("Parameters", state.get("Arguments"))
     if (
         resource.service == "lambda"
@@ -112,6 +112,10 @@ def _called(state: Mapping[str, Json]) -> str:
         and isinstance(parameters.get("FunctionName"), str)
     ):
         return str(parameters["FunctionName"]).rpartition(":function:")[2]
+    endpoint = parameters.get("ApiEndpoint") if isinstance(parameters, dict) and resource.service == "http" else None
+    if isinstance(endpoint, str) and isinstance(parameters, dict):
+        method = parameters.get("Method")
+        return f"{method if isinstance(method, str) else 'call'} {endpoint.partition('://')[2] or endpoint}"
     if resource.service:
         return f"{resource.service.removeprefix('aws-sdk:')}:{resource.action}{resource.pattern.value}"
     return resource.name.rpartition(":activity:")[2]

@@ -16,6 +16,7 @@ from typing import Final
 RANK_GAP: Final = 40.0
 NODE_GAP: Final = 30.0
 BEND_GAP: Final = 16.0
+_MOST_ASIDE: Final = 24.0
 _MOST_BENDS: Final = 50_000
 """A picture that would need more has lines from box to box that go over others: it is too large to look at as a whole."""
 _ORDER_ROUNDS: Final = 12
@@ -89,6 +90,12 @@ def place(sizes: Sequence[tuple[float, float]], links: Sequence[Link]) -> Placed
         ends = [(spot.x, tops[spot.rank]), (spot.x, tops[spot.rank] + heights[spot.rank])]
         return ends if down else ends[::-1]
 
+    def aside(index: int, following: int) -> float:
+        """How far beside its box's middle a line that leads up meets it, so that it covers none that leads down."""
+        to_left = spots[following].x < spots[index].x
+        room = min(spots[index].width / 4, _MOST_ASIDE)
+        return -room if to_left else room
+
     points: list[list[tuple[float, float]]] = []
     captions: list[tuple[float, float] | None] = []
     for link, (chain, caption) in zip(links, chains, strict=True):
@@ -99,10 +106,13 @@ def place(sizes: Sequence[tuple[float, float]], links: Sequence[Link]) -> Placed
         down = spots[chain[0]].rank < spots[chain[-1]].rank
         side = 0.5 if down else -0.5
         (sx, sy), (tx, ty) = centre(link.source), centre(link.target)
-        line = [(sx, sy + side * sizes[link.source][1]), band(chain[0], down)[1]]
+        if not down:
+            sx += aside(chain[0], chain[1])
+            tx += aside(chain[-1], chain[-2])
+        line = [(sx, sy + side * sizes[link.source][1]), (sx, band(chain[0], down)[1][1])]
         for index in chain[1:-1]:
             line += band(index, down)
-        line += [band(chain[-1], down)[0], (tx, ty - side * sizes[link.target][1])]
+        line += [(tx, band(chain[-1], down)[0][1]), (tx, ty - side * sizes[link.target][1])]
         points.append(line)
     return Placed(width, height, [centre(index) for index in range(len(sizes))], points, captions)
 

@@ -15,7 +15,8 @@ from stepwell.engine.asl.drawing.model import END, START, Edge, EdgeKind, Graph,
 
 MARGIN: Final = 24.0
 _INSET: Final = 16.0
-_HEAD: Final = 13.0
+_HEAD: Final = 14.0
+"""A little more than the size of names, which are bold."""
 _LINE: Final = 17.0
 _SMALL: Final = 11.0
 _DOT: Final = 9.0
@@ -46,6 +47,8 @@ _EDGES: Final = {
 }
 _STRAIGHT: Final = {EdgeKind.NEXT: 4.0, EdgeKind.CHOICE: 1.0, EdgeKind.DEFAULT: 1.0, EdgeKind.CATCH: 0.3}
 """How straight edges want to be: the way without errors and choices most of all."""
+_GROUND: Final = "#fff"
+_INNER_GROUND: Final = "#f8fafc"
 _STYLE: Final = """\
 text{font-family:Inter,system-ui,-apple-system,"Segoe UI","Liberation Sans","DejaVu Sans",Helvetica,Arial,sans-serif;fill:#0f172a}
 .kind{font-size:10px;font-weight:600;letter-spacing:.06em}
@@ -156,7 +159,7 @@ def _kind(node: Node) -> str:
     return "NO SUCH STATE" if node.type == "missing" else node.type.upper()[:20]
 
 
-def _write_graph(parts: list[str], drawn: _Drawn, left: float, top: float) -> None:
+def _write_graph(parts: list[str], drawn: _Drawn, left: float, top: float, ground: str = _GROUND) -> None:
     index = {card.node.name: number for number, card in enumerate(drawn.cards)}
     for edge, points in zip(drawn.edges, drawn.placed.links, strict=True):
         name, colour = _EDGES[edge.kind]
@@ -176,15 +179,15 @@ def _write_graph(parts: list[str], drawn: _Drawn, left: float, top: float) -> No
             if at is None:
                 card, (x, y) = drawn.cards[index[edge.source]], drawn.placed.boxes[index[edge.source]]
                 at = (x + card.width / 2 + _LOOP + (card.loop - _LOOP) / 2, y)
-            _write_caption(parts, edge, lines, at[0] + left, at[1] + top)
+            _write_caption(parts, edge, lines, at[0] + left, at[1] + top, ground)
 
 
-def _write_caption(parts: list[str], edge: Edge, lines: list[str], x: float, y: float) -> None:
+def _write_caption(parts: list[str], edge: Edge, lines: list[str], x: float, y: float, ground: str) -> None:
     width, height = _caption_size(lines)
     parts.append(f'<g class="{_EDGES[edge.kind][0]}{_mark(edge.mark)}"><title>{_xml(edge.caption[:1000])}</title>')
     parts.append(
         f'<rect x="{x - width / 2:.1f}" y="{y - height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" rx="4" '
-        'fill="#fff" fill-opacity=".92"/>'
+        f'fill="{ground}" fill-opacity=".92"/>'
     )
     for number, line in enumerate(lines):
         baseline = y - height / 2 + 13 + 14 * number
@@ -247,7 +250,7 @@ def _write_inside(parts: list[str], card: _Card, left: float, top: float, bottom
         parts.append(
             f'<rect class="inner" x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" height="{bottom - top:.1f}" rx="6"/>'
         )
-        _write_graph(parts, each, x + _INSET, top + (bottom - top - each.placed.height) / 2)
+        _write_graph(parts, each, x + _INSET, top + (bottom - top - each.placed.height) / 2, _INNER_GROUND)
         x += width + _INSET
 
 
@@ -296,8 +299,20 @@ def _width(text: str, size: float) -> float:
     return total * size
 
 
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[_\-/.:])(?=[^_\-/.:])")
+"""Where a word can be broken: before a capital, after a sign between words."""
+
+
+def _cut(text: str, chars: int) -> int:
+    """Where a text is broken so that at most so many characters come before."""
+    cut = text.rfind(" ", chars // 2, chars + 1)
+    if cut < 0:
+        cut = max((match.start() for match in _HUMP.finditer(text, 0, chars + 2) if match.start() <= chars), default=0)
+    return cut if cut >= chars // 3 else chars
+
+
 def _wrapped(text: str, chars: int, most: int) -> list[str]:
-    """A text on a few lines, broken at blanks where there are any."""
+    """A text on a few lines, broken at blanks where there are any, else where its words seem to begin."""
     lines: list[str] = []
     rest = " ".join(text.split())
     while rest and len(lines) < most:
@@ -307,9 +322,7 @@ def _wrapped(text: str, chars: int, most: int) -> list[str]:
         if len(lines) == most - 1:
             lines.append(f"{rest[: chars - 1]}…")
             break
-        cut = rest.rfind(" ", chars // 2, chars + 1)
-        if cut < 0:
-            cut = chars
+        cut = _cut(rest, chars)
         lines.append(rest[:cut].rstrip())
         rest = rest[cut:].lstrip()
     return lines
