@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from stepwell.cli.definition_files import UnreadableError, files_of, is_yaml, printable, read_definition_file
 from stepwell.cli.validate_settings import SettingsError, ValidateSettings, read_settings
-from stepwell.engine.asl.diagnostics import Diagnostic, DiagnosticCode, Severity
+from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode, Severity
 from stepwell.engine.limits import MAX_DEFINITION_BYTES
 
 if TYPE_CHECKING:
@@ -115,6 +115,14 @@ def check_file(name: str, settings: ValidateSettings | None = None, *, templates
         return Checked(name, unreadable="YAML is read by ruamel.yaml: install stepwell[server].")
     value = None if found.document is None else found.document.value
     return Checked(name, text, found.findings, value=value, yaml=yaml, secrets=found.secrets)
+
+
+def refused(name: str, text: bytes, error: DefinitionError) -> Checked:
+    """What is to be shown of a file whose definition was refused."""
+    from stepwell.engine.asl.document import refused as examined
+
+    found = examined(text, error)
+    return Checked(name, text, found.findings, secrets=found.secrets)
 
 
 def result_lines(result: Checked, paint: Paint | None = None) -> Iterator[str]:

@@ -112,6 +112,8 @@ def read_definition_file(name: str) -> tuple[bytes, int]:
     except IsADirectoryError:
         raise UnreadableError(f"{printable(name)} is a folder without definitions.") from None
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and any(char in name for char in "*?["):
+            raise UnreadableError(f"Nothing matches the pattern {printable(name)}.") from None
         raise UnreadableError(f"{printable(name)} cannot be read: {error.strerror}.") from None
     except ValueError:
         raise UnreadableError(f"{printable(name)} is not the name of a file.") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from stepwell.cli.checking import Checked, Paint, result_lines
+from stepwell.cli.checking import Paint, refused, result_lines
 from stepwell.cli.definition_files import STDIN, UnreadableError, files_of, is_yaml, printable, read_definition_file
 from stepwell.cli.failures import ExitCode
 from stepwell.cli.options import examples, json_option, pass_output
@@ -64,13 +64,14 @@ def _formatted(output: Output, name: str) -> tuple[str, str] | None:
     """A file's text and its canonical form; None, having said why, for what is no definition."""
     from stepwell.engine.asl.diagnostics import DefinitionError
 
+    raw = b""
     try:
         raw, _ = read_definition_file(name)
         return _canonical(name, raw)
     except UnreadableError as error:
         output.remark(str(error), fg="red")
     except DefinitionError as error:
-        for line in result_lines(Checked(name, b"", list(error.diagnostics)), Paint()):
+        for line in result_lines(refused(name, raw, error), Paint()):
             output.remark(line)
     return None
 

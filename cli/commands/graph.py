@@ -63,7 +63,9 @@ def _read(file: str) -> Json:
     except DefinitionError as error:
         finding = error.diagnostics[0]
         place = f"{printable(file)}:{finding.line}:{finding.column}" if finding.line else printable(file)
-        raise Failure(f"{place}: {finding.message.partition(chr(10))[0]}", ExitCode.UNUSABLE, code="NoJson") from None
+        said = f"{place}: {finding.message.partition(chr(10))[0]}"
+        advice = f"\n{finding.hint}" if finding.hint else ""
+        raise Failure(said + advice, ExitCode.UNUSABLE, code="NoJson") from None
     if not isinstance(value, dict) or not isinstance(value.get("States"), dict):
         raise Failure(f"{printable(file)} is no definition: it has no States.", ExitCode.UNUSABLE, code="NoDefinition")
     return value

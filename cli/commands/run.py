@@ -122,7 +122,7 @@ def mocks_of(
 
 def load_machine(output: Output, file: str) -> StateMachine:
     """The compiled machine of a file. Shows what is wrong with it and ends with code 1 if it is refused."""
-    from stepwell.cli.checking import Checked, Paint, diagnostic_json, result_lines
+    from stepwell.cli.checking import Paint, diagnostic_json, refused, result_lines
     from stepwell.cli.definition_files import UnreadableError, read_definition_file
     from stepwell.cli.testing.definitions import compiled
     from stepwell.engine.asl.diagnostics import DefinitionError
@@ -136,7 +136,7 @@ def load_machine(output: Output, file: str) -> StateMachine:
     except UnreadableError as error:
         raise Failure(str(error), ExitCode.UNUSABLE, code="NotInstalled") from None
     except DefinitionError as error:
-        for line in result_lines(Checked(file, text, list(error.diagnostics)), Paint()):
+        for line in result_lines(refused(file, text, error), Paint()):
             output.remark(line)
         details = {"diagnostics": [diagnostic_json(one) for one in error.diagnostics]}
         raise Failure("The definition is invalid.", code="InvalidDefinition", details=details) from None

@@ -73,7 +73,7 @@ def test_state(
     """
     from stepwell.cli.flow_picture import picture
 
-    text, state, fields = _definition(file, state)
+    text, state, fields = _definition(output, file, state)
     body = {"definition": text, "inspectionLevel": "TRACE", **_body(state, input_text, options)}
     if server:
         from stepwell.cli.client import Client
@@ -95,19 +95,23 @@ def test_state(
         fail_hard(ExitCode.FAILED)
 
 
-def _definition(file: str, state: str | None) -> tuple[str, str | None, dict[str, Any]]:
+def _definition(output: Output, file: str, state: str | None) -> tuple[str, str | None, dict[str, Any]]:
     """The text of a definition, the name of the state in it that is meant (None: it is the state), and that state's fields."""
+    from stepwell.cli.checking import Paint, refused, result_lines
     from stepwell.cli.definition_files import UnreadableError, is_yaml, read_definition_file
     from stepwell.engine.asl.diagnostics import DefinitionError
     from stepwell.engine.asl.document import Syntax, read_document
 
+    raw = b""
     try:
         raw, _ = read_definition_file(file)
         value = read_document(raw, Syntax.YAML if is_yaml(file, raw) else Syntax.JSON).value
     except UnreadableError as error:
         raise Failure(str(error), ExitCode.UNUSABLE, code="NoFile") from None
     except DefinitionError as error:
-        raise Failure(f"{file}: {error}", code="InvalidDefinition") from None
+        for line in result_lines(refused(file, raw, error), Paint()):
+            output.remark(line)
+        raise Failure("The definition is invalid.", code="InvalidDefinition") from None
     text = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict) or "States" not in value:
         if state is not None:

@@ -32,9 +32,9 @@ def read_machine(file: str) -> Definition:
 
 def compiled(file: str, text: bytes) -> StateMachine:
     """The machine of a file's text. Raises as `read_machine` does."""
+    document = document_of(file, text)
     if not is_yaml(file, text):
         return parse_definition(text)
-    document = document_of(file, text)
     try:
         return parse_definition(document.value if isinstance(document.value, dict) else "[]")
     except DefinitionError as error:

@@ -54,6 +54,8 @@ def find_targets(paths: Sequence[str], mock_config: Path | None = None, input: b
         if not places[0].exists() and glob.has_magic(given):
             places = [Path(one) for one in sorted(glob.glob(given, recursive=True))]  # noqa: PTH207 -- ** as in a shell
         targets = [target for place in places for target in _of(place, mock_config)]
+        if not targets and not any(place.exists() for place in places):
+            raise Failure(f"{given} leads to no file.", ExitCode.UNUSABLE, code="NoFile")
         if not targets:
             raise Failure(
                 f"{given}: there are no tests. A test file is named as its definition, order.asl.test.json for "

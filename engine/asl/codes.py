@@ -46,7 +46,6 @@ EXPLANATIONS: Final[Mapping[DiagnosticCode, str]] = {
     DiagnosticCode.NO_EXECUTION_TYPE: "A Distributed Map has no ExecutionType, which AWS's guide says it must.",
     DiagnosticCode.NO_CSV_HEADERS: "CSVHeaderLocation is GIVEN, and there are no CSVHeaders.",
     DiagnosticCode.UNUSED_FIELD: "A field is not used, because of what another one says.",
-    DiagnosticCode.EXPRESS_CHILD: "A Map Run of Express executions has what only Standard ones can do.",
     DiagnosticCode.UNBOUNDED_TASK: "A task waits for an activity worker or a task token, and nothing bounds how long.",
     DiagnosticCode.TOKEN_NOT_TOLD: "A task waits for its task token, and hands it to nobody.",
     DiagnosticCode.UNKNOWN_INTEGRATION: "AWS has no service integration of this name or pattern.",

@@ -65,7 +65,6 @@ class DiagnosticCode(StrEnum):
     NO_EXECUTION_TYPE = "no-execution-type"
     NO_CSV_HEADERS = "no-csv-headers"
     UNUSED_FIELD = "unused-field"
-    EXPRESS_CHILD = "express-child"
     UNBOUNDED_TASK = "unbounded-task"
     TOKEN_NOT_TOLD = "token-not-told"
     UNKNOWN_INTEGRATION = "unknown-integration"

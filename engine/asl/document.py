@@ -64,8 +64,19 @@ class Document:
         return replace(finding, line=line, column=column)
 
 
-def read_document(text: str | bytes, syntax: Syntax = Syntax.JSON) -> Document:
-    """Read a definition. Raises `DefinitionError` for what cannot be read."""
+def read_document(text: str | bytes, syntax: Syntax = Syntax.JSON, *, templates: bool = False) -> Document:
+    """Read a definition; with `templates`, or a deployment template. Raises `DefinitionError` for what cannot be read, with advice."""
+    try:
+        document = _read(text, syntax)
+    except DefinitionError as error:
+        plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        raise DefinitionError(advised(one, plain, json=syntax is Syntax.JSON) for one in error.diagnostics) from None
+    if not templates and is_template(document.value):
+        raise DefinitionError([_IS_TEMPLATE])
+    return document
+
+
+def _read(text: str | bytes, syntax: Syntax) -> Document:
     if syntax is Syntax.YAML:
         return _read_yaml(text)
     try:
@@ -99,20 +110,25 @@ def examine(
     """
     document = None
     try:
-        document = read_document(text, syntax)
+        document = read_document(text, syntax, templates=templates)
     except DefinitionError as error:
-        plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-        secrets = secrets_in_text(plain[: limits.MAX_DEFINITION_BYTES])
-        findings = [advised(one, plain, json=syntax is Syntax.JSON) for one in error.diagnostics]
+        return refused(text, error)
     else:
         if is_template(document.value):
-            return _examine_template(document, Target(target), ignore) if templates else _IS_TEMPLATE
+            return _examine_template(document, Target(target), ignore)
         report = check_definition(document.value, Target(target), MachineType(machine_type))
         run_lints(report, document.value, Target(target))
         secrets = secret_values(document.value)
         findings = [document.placed(one) for one in report.findings if not _is_ignored(one, ignore)]
         findings.sort(key=lambda one: (one.line or 0, one.column or 0, one.severity is Severity.WARNING))
     return Examined([_without(one, secrets) for one in findings] if secrets else findings, secrets, document)
+
+
+def refused(text: str | bytes, error: DefinitionError) -> Examined:
+    """What is to be shown of a text that was refused."""
+    plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    secrets = secrets_in_text(plain[: limits.MAX_DEFINITION_BYTES])
+    return Examined([_without(one, secrets) for one in error.diagnostics], secrets, None)
 
 
 def _examine_template(document: Document, target: Target, ignore: Collection[str]) -> Examined:
@@ -149,18 +165,12 @@ _NO_DEFINITION: Final = Diagnostic(
 )
 
 
-_IS_TEMPLATE: Final = Examined(
-    [
-        Diagnostic(
-            DiagnosticCode.SCHEMA_VALIDATION_FAILED,
-            "It is a deployment template and no definition",
-            line=1,
-            column=1,
-            hint="Give the definition a file of its own. What stands in a template is checked by: stepwell validate",
-        )
-    ],
-    frozenset(),
-    None,
+_IS_TEMPLATE: Final = Diagnostic(
+    DiagnosticCode.SCHEMA_VALIDATION_FAILED,
+    "It is a deployment template and no definition",
+    line=1,
+    column=1,
+    hint="Give the definition a file of its own. What stands in a template is checked by: stepwell validate",
 )
 
 

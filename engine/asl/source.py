@@ -89,7 +89,7 @@ def with_positions(diagnostics: Iterable[Diagnostic], text: str | bytes) -> list
     if not any(finding.pointer is not None for finding in findings):
         return findings
     try:
-        plain = text.decode() if isinstance(text, bytes) else text
+        plain = (text.decode() if isinstance(text, bytes) else text).removeprefix("\ufeff")
         offsets = value_offsets(plain)
     except (UnicodeDecodeError, DefinitionError):
         return findings

@@ -293,10 +293,14 @@ def test_folders_globs_and_what_is_left_out(invoke: Invoke, shop: Write, tmp_pat
 
 
 def test_where_there_are_no_tests(invoke: Invoke, tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "nowhere.asl.json", f"{tmp_path}/*.json"):
+    for place, said in (
+        (tmp_path, "there are no tests"),
+        (tmp_path / "nowhere.asl.json", "leads to no file"),
+        (f"{tmp_path}/*.json", "leads to no file"),
+    ):
         ran = invoke("test", place)
         assert ran.exit_code == 2
-        assert "there are no tests" in ran.stderr
+        assert said in ran.stderr
 
 
 def test_only_some_cases(invoke: Invoke, shop: Write) -> None:

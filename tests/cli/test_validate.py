@@ -166,7 +166,7 @@ def test_a_folder_or_pattern_without_definitions(tmp_path: Path) -> None:
     ran = command("validate", tmp_path, tmp_path / "*.json")
     assert ran.returncode == 2
     assert "is a folder without definitions" in ran.stderr
-    assert "cannot be read" in ran.stderr
+    assert "Nothing matches the pattern" in ran.stderr
 
 
 def test_github_annotations(write: Write, invoke: Invoke) -> None:
@@ -353,10 +353,38 @@ def test_other_commands_pass_templates_by(write: Write, invoke: Invoke) -> None:
     file = write(TEMPLATE, "template.yaml")
     assert command("fmt", "--check", write(GOOD, "sub.asl.json").parent).returncode == 1
     assert "template.yaml" not in command("fmt", "--check", file.parent).stderr
-    assert "is no definition" in command("graph", file).stderr
+    assert "It is a deployment template" in command("graph", file).stderr
 
 
 @pytest.mark.parametrize("name", ("validate", "fmt", "graph", "run", "test", "test-state"))
 def test_help_shows_how_a_command_is_called(invoke: Invoke, name: str) -> None:
     shown = invoke(name, "--help").output
     assert f"Examples:\n  stepwell {name}" in shown.replace("\n    ", "\n  ").replace("  Examples", "Examples")
+
+
+BROKEN = '{\n  "StartAt": "A",\n  "password": "hunter2!x",\n}\n'
+
+
+@pytest.mark.parametrize("name", ("fmt", "run", "test-state"))
+def test_every_command_shows_where_a_text_is_broken(write: Write, name: str) -> None:
+    file = write(BROKEN)
+    ran = command(name, file)
+    assert ran.returncode != 0
+    assert f"{file}:4:2: error: Unexpected character" in ran.stderr
+    assert "hint: JSON has no comma after the last field." in ran.stderr
+    assert "at [Source" not in ran.stderr
+    hidden = command(name, write('{"StartAt": "A" "password": "hunter2!x"}'))
+    assert "Unexpected character" in hidden.stderr
+    assert "hunter2" not in hidden.stderr + hidden.stdout
+
+
+def test_a_byte_order_mark_moves_nothing(write: Write) -> None:
+    text = b"\xef\xbb\xbf" + BAD.encode()
+    assert ":4:27: error" in command("validate", write(text)).stdout
+    assert ":4:27: error" in command("run", write(text)).stderr
+
+
+def test_names_that_lead_to_nothing(tmp_path: Path) -> None:
+    assert "Nothing matches the pattern" in command("validate", tmp_path / "*.json").stderr
+    assert "leads to no file" in command("test", tmp_path / "missing.json").stderr
+    assert "hint" not in command("graph", tmp_path / "missing.json").stderr

@@ -33,13 +33,14 @@ CONTEXT: Final[_Members] = {
 
 _STATES: Final[_Members] = {"input": None, "context": CONTEXT, "result": None, "errorOutput": None}
 
-_JSONPATH_READ: Final = re.compile(
+_JSONPATH_READ: Final = (
     r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?<![\w$])\$\$(?![\w$\[])((?:\.[A-Za-z_]\w*)*)(?![\w.\[(])"
 )
-_JSONATA_READ: Final = re.compile(
-    r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|/\*.*?\*/|(?<![\w$])\$states(?!\w)((?:\s*\.\s*[A-Za-z_]\w*)*)(?!\s*[\w.(])",
-    re.DOTALL,
+_JSONATA_READ: Final = (
+    r"(?s)'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|/\*.*?\*/"
+    r"|(?<![\w$])\$states(?!\w)((?:\s*\.\s*[A-Za-z_]\w*)*)(?!\s*[\w.(])"
 )
+"""Patterns that are compiled when they are first needed, which most definitions do without."""
 
 
 def check_context(report: Report, machine: Machine) -> None:
@@ -55,8 +56,10 @@ def check_context(report: Report, machine: Machine) -> None:
 
 def _reads(text: str, language: QueryLanguage) -> Iterator[list[str]]:
     """The names of each read, after `$$` or `$states`."""
-    pattern = _JSONATA_READ if language is QueryLanguage.JSONATA else _JSONPATH_READ
-    for match in pattern.finditer(text):
+    jsonata = language is QueryLanguage.JSONATA
+    if ("$states" if jsonata else "$$") not in text:
+        return
+    for match in re.finditer(_JSONATA_READ if jsonata else _JSONPATH_READ, text):
         if match[1] is not None:
             yield [step.strip() for step in match[1].split(".")[1:]]
 

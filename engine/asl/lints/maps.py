@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
-from stepwell.engine.asl.lints.walk import Machine, Nested, StateAt
+from stepwell.engine.asl.lints.walk import Machine, StateAt
 from stepwell.engine.asl.placeholders import is_open
 from stepwell.engine.asl.report import Place, Report
-from stepwell.engine.asl.resources import IntegrationPattern, TargetKind, parse_resource
 from stepwell.engine.jsontypes import Json
 
 _DISTRIBUTED_ONLY: Final = (
@@ -32,17 +31,15 @@ def check_maps(report: Report, machine: Machine) -> None:
     """Look at every Map."""
     for state in machine.states:
         if state.type == "Map":
-            _check_mode(report, machine, state)
+            _check_mode(report, state)
             _check_reader(report, state)
 
 
-def _check_mode(report: Report, machine: Machine, state: StateAt) -> None:
+def _check_mode(report: Report, state: StateAt) -> None:
     for each in state.nested():
         config = each.container.get("ProcessorConfig", {})
         mode = config.get("Mode") if isinstance(config, dict) else config
         if each.isolated:
-            if isinstance(config, dict) and config.get("ExecutionType") == "EXPRESS":
-                _check_express(report, machine, each)
             if isinstance(config, dict) and "ExecutionType" not in config:
                 report.warn(
                     (each.place, "ProcessorConfig"),
@@ -67,27 +64,6 @@ def _check_mode(report: Report, machine: Machine, state: StateAt) -> None:
                         hint='Give its processor the ProcessorConfig {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}, '
                         f"or remove {field}.",
                     )
-
-
-def _check_express(report: Report, machine: Machine, processor: Nested) -> None:
-    """Note what Express executions cannot do."""
-    for state in machine.states_below(processor.container, processor.place):
-        text = state.fields.get("Resource")
-        resource = parse_resource(text) if state.type == "Task" and isinstance(text, str) and "${" not in text else None
-        if resource is not None and resource.kind is TargetKind.ACTIVITY:
-            what = "tasks of activities"
-        elif resource is not None and resource.pattern is not IntegrationPattern.REQUEST_RESPONSE:
-            what = f"'{resource.pattern}'"
-        elif state.type == "Map" and any(each.isolated for each in state.nested()):
-            what = "Distributed Maps"
-        else:
-            continue
-        report.warn(
-            state.place,
-            f"The Map Run's executions are EXPRESS, and those have no {what}",
-            DiagnosticCode.EXPRESS_CHILD,
-            hint='Give the ProcessorConfig "ExecutionType": "STANDARD".',
-        )
 
 
 def _check_reader(report: Report, state: StateAt) -> None:

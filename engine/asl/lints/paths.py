@@ -46,7 +46,8 @@ _BARE: Final = re.compile(
 """JSONata that begins at the document, of which there is none."""
 
 
-_ODD_NAME: Final = re.compile(r"""\$\$?(?:\.[^.'"\[\]()\s]+|\[\d+\]|\['[^']*'\])*\.([^.\[(\s]*['"\]][^.\[(\s]*)""")
+_ODD_SIGN: Final = re.compile(r"[^\['\"](?:['\"]|[^\d'\"*?)]\])")
+_ODD_NAME: Final = r"""\$\$?(?:\.[^.'"\[\]()\s]+|\[\d+\]|\['[^']*'\])*\.([^.\[(\s]*['"\]][^.\[(\s]*)"""
 """A path with a quote or a closing bracket in a name that follows a dot."""
 
 
@@ -84,7 +85,7 @@ def check_path_ends(report: Report, machine: Machine) -> None:
                     DiagnosticCode.IGNORED_PATH_END,
                     hint=f"Leave it out, or write what is to come after '{text[:-1][:200]}'.",
                 )
-            elif (odd := _ODD_NAME.match(text)) is not None:
+            elif _ODD_SIGN.search(text) and (odd := re.match(_ODD_NAME, text)) is not None:
                 report.warn(
                     place,
                     f"The path '{text[:200]}' asks for a field that is called '{odd[1][:80]}'",

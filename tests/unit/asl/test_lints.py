@@ -685,37 +685,6 @@ def test_fields_for_another_input_type(config: dict[str, Any], unused: list[str]
     assert [one for one in found if one[0] == "unused-field"] == [("unused-field", f"{at}/{name}") for name in unused]
 
 
-EXPRESS_CHILDREN = (
-    {"Type": "Task", "Resource": ACTIVITY, "TimeoutSeconds": 5},
-    {"Type": "Task", "Resource": "arn:aws:states:::states:startExecution.sync:2", "Parameters": {}},
-    {"Type": "Task", "Resource": TOKEN, "TimeoutSeconds": 5, "Parameters": {"t.$": "$$.Task.Token"}},
-    {
-        "Type": "Map",
-        "ItemProcessor": {"ProcessorConfig": DISTRIBUTED, "StartAt": "K", "States": {"K": {"Type": "Succeed"}}},
-    },
-)
-
-
-@pytest.mark.parametrize("state", EXPRESS_CHILDREN)
-@pytest.mark.parametrize("type_name", ("STANDARD", "EXPRESS"))
-def test_what_executions_of_a_map_run_cannot_do(state: dict[str, Any], type_name: str) -> None:
-    processor = {
-        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": type_name},
-        "StartAt": "I",
-        "States": {"I": {**state, "End": True}},
-    }
-    found = codes({"M": {"Type": "Map", "ItemProcessor": processor, "End": True}}, target="aws")
-    assert found == [("express-child", "/States/M/ItemProcessor/States/I")] * (type_name == "EXPRESS")
-
-
-def test_distributed_maps() -> None:
-    assert with_mode({"Mode": "DISTRIBUTED", "ExecutionType": "EXPRESS"}, Label="x", ItemBatcher={}) == []
-    assert with_mode({"Mode": "${Mode}"}, Label="x") == [
-        ("STEPWELL_PLACEHOLDER", "/States/M/ItemProcessor/ProcessorConfig/Mode")
-    ]
-    assert with_mode({"Mode": "DISTRIBUTED"}) == [("no-execution-type", "/States/M/ItemProcessor/ProcessorConfig")]
-
-
 @pytest.mark.parametrize(("headers", "wrong"), (({}, True), ({"CSVHeaders": ["a"]}, False)))
 def test_headers_that_are_given(headers: dict[str, Any], wrong: bool) -> None:
     reader = {
