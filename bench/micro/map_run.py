@@ -1,6 +1,6 @@
 """A Distributed Map over many items, on a real `stepwell up`: how long it takes, and how much memory the server holds meanwhile.
 
-Run `python bench/micro/map_run.py [ITEMS ...]` (1000, 10000 and 100000 by default). The items are rows of a CSV object in a
+Run `python bench/micro/map_run.py [STANDARD|EXPRESS] [ITEMS ...]` (1000, 10000 and 100000 STANDARD ones by default). The items are rows of a CSV object in a
 directory, each is a child execution of one Pass state, and the results are written to the directory.
 """
 
@@ -25,20 +25,20 @@ READER: Final = {
     "ReaderConfig": {"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"},
 }
 WRITER: Final = {"Resource": "arn:aws:states:::s3:putObject", "Parameters": {"Bucket": "bench", "Prefix": "out"}}
-PROCESSOR: Final = {
-    "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
-    "StartAt": "P",
-    "States": {"P": {"Type": "Pass", "End": True}},
-}
-DEFINITION: Final = {
-    "StartAt": "M",
-    "States": {
-        "M": {
-            "Type": "Map", "MaxConcurrency": 1000, "ItemReader": READER, "ItemProcessor": PROCESSOR,
-            "ResultWriter": WRITER, "End": True,
-        }
-    },
-}  # fmt: skip
+
+
+def definition(kind: str) -> dict[str, Any]:
+    """A Map Run of children of this ExecutionType."""
+    processor = {
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": kind},
+        "StartAt": "P",
+        "States": {"P": {"Type": "Pass", "End": True}},
+    }
+    state = {
+        "Type": "Map", "MaxConcurrency": 1000, "ItemReader": READER, "ItemProcessor": processor, "ResultWriter": WRITER,
+        "End": True,
+    }  # fmt: skip
+    return {"StartAt": "M", "States": {"M": state}}
 
 
 def call(method: str, url: str, body: object = None) -> Any:
@@ -65,11 +65,11 @@ def resident(root: int) -> dict[int, float]:
     return found
 
 
-def measure(url: str, pid: int, bucket: Path, items: int) -> None:
+def measure(url: str, pid: int, bucket: Path, items: int, kind: str) -> None:
     """One Map Run; prints a line."""
     key = f"{items}.csv"
     (bucket / key).write_text("n,text\n" + "".join(f"{number},item {number}\n" for number in range(items)))
-    call("PUT", f"{url}/v1/state-machines/map", {"definition": DEFINITION})
+    call("PUT", f"{url}/v1/state-machines/map", {"definition": definition(kind)})
     before = max(resident(pid).values(), default=0.0)
     began = time.monotonic()
     id = call("POST", f"{url}/v1/state-machines/map/executions", {"input": {"key": key}})["id"]
@@ -80,7 +80,7 @@ def measure(url: str, pid: int, bucket: Path, items: int) -> None:
         peak = max(peak, *resident(pid).values())
     seconds = time.monotonic() - began
     print(
-        f"{items:>8} items  {shown['status']}  {seconds:8.2f} s  {items / seconds:8.0f} children/s"
+        f"{items:>8} items  {kind}  {shown['status']}  {seconds:8.2f} s  {items / seconds:8.0f} children/s"
         f"  memory {before:5.0f} MiB before, {peak:5.0f} MiB at most",
         flush=True,
     )
@@ -88,13 +88,14 @@ def measure(url: str, pid: int, bucket: Path, items: int) -> None:
 
 def main() -> None:
     """Measure each number of items, on one server."""
-    counts = [int(text) for text in sys.argv[1:]] or [1000, 10_000, 100_000]
+    kinds = [text for text in sys.argv[1:] if text in ("STANDARD", "EXPRESS")]
+    counts = [int(text) for text in sys.argv[1:] if text not in kinds] or [1000, 10_000, 100_000]
     with tempfile.TemporaryDirectory(prefix="stepwell-map-run-") as name:
         Path(name).chmod(0o755)  # the embedded Postgres runs as another user where this is root's
-        measure_all(Path(name), counts)
+        measure_all(Path(name), counts, kinds[-1] if kinds else "STANDARD")
 
 
-def measure_all(directory: Path, counts: list[int]) -> None:
+def measure_all(directory: Path, counts: list[int], kind: str) -> None:
     """Start Postgres and the server, and measure each number of items."""
     with postgres(directory / "postgres", None) as server:
         bucket = directory / "bucket"
@@ -110,7 +111,7 @@ def measure_all(directory: Path, counts: list[int]) -> None:
         with Child(command, directory / "log", environment) as child:
             url = child.line(START_SECONDS).split()[-1]
             for count in counts:
-                measure(url, child.pid, bucket, count)
+                measure(url, child.pid, bucket, count, kind)
 
 
 if __name__ == "__main__":

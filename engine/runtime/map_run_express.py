@@ -67,7 +67,7 @@ class ExpressChildren:
 
     def has_room(self, children: int, data: int) -> bool:
         """Whether so many children with so many bytes of input together may be begun."""
-        return self._express.has_room_for_children(children * RUN_BYTES + data)
+        return self._express.has_room_for_children(children, data)
 
     def begin(self, children: Iterable[Begun], machine: StateMachine) -> None:
         """The store knows that these run: run them."""

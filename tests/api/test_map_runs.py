@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -49,7 +50,7 @@ async def with_map_run(stack: Stack, *, ended: bool = False) -> tuple[str, str]:
     entry = MapRunEntry(
         id=new.id, rev=0, status=Status.SUCCEEDED if ended else Status.RUNNING, progress=progress, now=stack.clock.now_ms(),
         stopped_at=stack.clock.now_ms() if ended else None, children=[child],
-        items_new=[MapItem(number=0, status=ItemStatus.RUNNING, size=5), MapItem(number=1, status=ItemStatus.PENDING, size=4)],
+        items_new=[MapItem(number=0, status=ItemStatus.RUNNING, size=5, input=b"1"), MapItem(number=1, status=ItemStatus.PENDING, size=4)],
     )  # fmt: skip
     assert await MemoryMapRuns(store, stack.clock).commit_map_run(NODE, entry) is not None
     return started.answer.arn, arn
@@ -122,3 +123,69 @@ async def test_refusals(stack: Stack, sfn: Any) -> None:
         with pytest.raises(ClientError) as caught:
             call(**arguments)
         assert caught.value.response["Error"]["Code"] == code, arguments
+
+
+async def with_express_children(stack: Stack) -> tuple[str, str]:
+    """An execution with a Map Run of Express children: one that runs, one that has failed, one that waits; the ARNs of both."""
+    execution, arn = await with_map_run(stack)
+    row = stack.map_runs.map_runs[execution_id(arn)]
+    row.new = replace(row.new, express=True)
+    entry = MapRunEntry(
+        id=execution_id(arn), rev=row.rev, status=Status.RUNNING, progress=Progress(), now=stack.clock.now_ms(),
+        items_new=[MapItem(number=2, status=ItemStatus.RUNNING, size=1, input=b'{"n": 2}')],
+    )  # fmt: skip
+    assert await MemoryMapRuns(stack.map_runs, stack.clock).commit_map_run(NODE, entry) is not None
+    failed = MapItem(
+        number=2, status=ItemStatus.FAILED, size=1, error="E", cause="why", stopped_at=stack.clock.now_ms()
+    )
+    entry = replace(entry, rev=row.rev, items_new=[], items_ended=[failed])
+    assert await MemoryMapRuns(stack.map_runs, stack.clock).commit_map_run(NODE, entry) is not None
+    return execution, arn
+
+
+async def test_express_children_over_the_wire(stack: Stack, sfn: Any) -> None:
+    _, arn = await with_express_children(stack)
+    failed, running = sfn.list_executions(mapRunArn=arn)["executions"]
+    assert [(one["status"], one["itemCount"]) for one in (failed, running)] == [("FAILED", 1), ("RUNNING", 5)]
+    home, place = arn.rpartition(":")[0].replace(":mapRun:", ":express:"), arn.rpartition(":")[2]
+    assert failed["executionArn"] == f"{home}:{place}:{failed['name']}"
+    assert sfn.list_executions(mapRunArn=arn, statusFilter="SUCCEEDED")["executions"] == []
+    assert sfn.list_executions(mapRunArn=arn, redriveFilter="REDRIVEN")["executions"] == []
+    first = sfn.list_executions(mapRunArn=arn, maxResults=1)
+    second = sfn.list_executions(mapRunArn=arn, maxResults=1, nextToken=first["nextToken"])
+    assert [*first["executions"], *second["executions"]] == [failed, running] and "nextToken" not in second
+    shown = sfn.describe_execution(executionArn=failed["executionArn"])
+    assert (shown["status"], shown["error"], shown["cause"], shown["input"]) == ("FAILED", "E", "why", '{"n": 2}')
+    assert (shown["mapRunArn"], shown["redriveCount"], shown["redriveStatus"]) == (arn, 0, "NOT_REDRIVABLE")
+    assert shown["stateMachineArn"].endswith(":stateMachine:m/L")
+    machine = sfn.describe_state_machine_for_execution(executionArn=failed["executionArn"])
+    assert machine["definition"] == WAITS
+
+
+async def test_what_is_not_there_for_express_children(stack: Stack, sfn: Any) -> None:
+    _, arn = await with_express_children(stack)
+    (child, _) = sfn.list_executions(mapRunArn=arn)["executions"]
+    child_arn = child["executionArn"]
+    other = child_arn[:-1] + ("0" if child_arn[-1] != "0" else "1")
+    for call, execution, code in (
+        (sfn.get_execution_history, child_arn, "StateMachineTypeNotSupported"),
+        (sfn.stop_execution, child_arn, "StateMachineTypeNotSupported"),
+        (sfn.redrive_execution, child_arn, "ExecutionNotRedrivable"),
+        (sfn.describe_execution, other, "ExecutionDoesNotExist"),
+        (sfn.get_execution_history, other, "ExecutionDoesNotExist"),
+        (sfn.describe_execution, child_arn.rpartition(":")[0] + ":x", "ExecutionDoesNotExist"),
+        (sfn.describe_execution, child_arn.replace("/L:", ":"), "InvalidArn"),
+    ):
+        with pytest.raises(ClientError) as caught:
+            call(executionArn=execution)
+        assert caught.value.response["Error"]["Code"] == code, (call, execution)
+
+
+async def test_express_children_over_rest(stack: Stack, rest: httpx.AsyncClient) -> None:
+    _, arn = await with_express_children(stack)
+    failed, running = (await rest.get(f"/v1/map-runs/{arn}/executions")).json()["items"]
+    shown = (await rest.get(f"/v1/executions/{failed['id']}")).json()
+    assert (shown["arn"], shown["status"], shown["input"]) == (failed["arn"], "FAILED", {"n": 2})
+    assert (await rest.get(f"/v1/executions/{running['id']}?wait=0.01")).json()["status"] == "RUNNING"
+    history = await rest.get(f"/v1/executions/{failed['id']}/history")
+    assert "have no history" in history.text and history.status_code == 400

@@ -260,3 +260,51 @@ async def test_children_are_listed_by_their_map_run_alone(runs: Runs) -> None:
     assert [view.id for view in machine.items] == [runs.parent.id]
     assert list((await runs.executions.list(ExecutionFilter(map_run=ID, redriven=True), 9, None)).items) == []
     assert len((await runs.executions.list(ExecutionFilter(map_run=ID, redriven=False), 9, None)).items) == 3
+
+
+async def test_what_express_children_began_with_is_kept(runs: Runs) -> None:
+    """How many losses there had been: of a child that begins at once, of one that waited, and of one that begins again."""
+    await runs.step(progress=Progress(losses=1), items_new=[item(0, ItemStatus.RUNNING), item(1), item(2)])
+    await runs.step(progress=Progress(losses=2), items_started=[1])
+    assert [each.losses for each in await runs.items()] == [1, 2, 1]
+    await runs.step(progress=Progress(losses=3), items_ended=[item(0, ItemStatus.FAILED)])
+    await runs.step(progress=Progress(losses=3), again=True)
+    await runs.step(progress=Progress(losses=4), items_started=[0])
+    assert [each.losses for each in await runs.items()] == [4, 2, 1]
+    stored = await runs.store.load_map_run(ID)
+    assert stored is not None and stored.progress.losses == 4
+
+
+@pytest.mark.parametrize("express", (True, False))
+async def test_of_which_type_its_children_are(runs: Runs, express: bool) -> None:
+    other = await runs.of.started(name="run-2")
+    other.apply(events.TaskSucceeded(1, msgspec.Raw(b"1")))
+    arn = ARN[:-1] + "e"
+    other.entries[-1].map_runs_new.append(replace(NEW, id=execution_id(arn), arn=arn, express=express))
+    assert await runs.of.commit(other)
+    stored, view = await runs.store.load_map_run(execution_id(arn)), await runs.reader.describe(execution_id(arn))
+    assert stored is not None and view is not None
+    assert (stored.express, view.express) == (express, express)
+    assert (view.machine_key, view.revision) == (stored.machine_key, stored.revision)
+
+
+async def test_children_that_have_begun_are_listed_from_the_last_on(runs: Runs) -> None:
+    statuses = [ItemStatus.RUNNING, ItemStatus.PENDING, ItemStatus.RUNNING, ItemStatus.RUNNING]
+    await runs.step(items_new=[item(number, status) for number, status in enumerate(statuses)])
+    await runs.step(items_ended=[item(2, ItemStatus.SUCCEEDED, output=b"2", stopped_at=START)])
+
+    async def listed(status: ItemStatus | None = None, limit: int = 9, before: int | None = None) -> list[int]:
+        found = await runs.reader.begun_items(ID, status=status, limit=limit, before=before)
+        assert all(each.input == b"" and each.output is None for each in found)
+        return [each.number for each in found]
+
+    assert await listed() == [3, 2, 0]
+    assert await listed(limit=2) == [3, 2]
+    assert await listed(before=3) == [2, 0]
+    assert await listed(before=10**10) == [3, 2, 0]
+    assert await listed(ItemStatus.RUNNING) == [3, 0]
+    assert await listed(ItemStatus.FAILED) == []
+    one = await runs.reader.item(ID, 2)
+    assert one is not None and (one.status, one.output, one.input) == (ItemStatus.SUCCEEDED, b"2", b'{"n":2}')
+    assert await runs.reader.item(ID, 4) is None
+    assert await runs.reader.item(ID, 2**32 - 1) is None
