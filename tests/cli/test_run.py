@@ -266,6 +266,17 @@ def test_a_distributed_map_runs_its_children_here(
     assert (ran.exit_code, "State 'T' calls the function 'charge'" in ran.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(("kind", "ends"), (("STANDARD", [1, 301]), ("EXPRESS", [1])))
+def test_an_express_child_lasts_five_minutes_at_most(
+    invoke: Invoke, define: Define, kind: str, ends: list[int]
+) -> None:
+    wait = {"Type": "Wait", "SecondsPath": "$", "End": True}
+    processor = {**machine("W", W=wait), "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": kind}}
+    mapped = {"Type": "Map", "ItemProcessor": processor, "ToleratedFailureCount": 1, "End": True}
+    result = json.loads(invoke("run", define(machine("M", M=mapped)), "--fast", "-i", "[1, 301]", "--json").stdout)
+    assert result["output"] == ends
+
+
 def test_what_an_item_reader_reads_is_given_as_a_mock(invoke: Invoke, define: Define, tmp_path: Path) -> None:
     reader = {
         "Resource": "arn:aws:states:::s3:getObject",

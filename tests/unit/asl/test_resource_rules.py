@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from stepwell.engine.asl.diagnostics import DefinitionError, DiagnosticCode
@@ -100,6 +102,37 @@ def test_an_express_machine_has_no_distributed_map() -> None:
     definition = machine(body("Map", ItemProcessor=processor))
     assert texts(definition) == []
     assert len(texts(definition, machine_type="EXPRESS")) == 1
+
+
+def children(kind: str | None, states: dict[str, Any], mode: str = "DISTRIBUTED") -> dict[str, Any]:
+    """A Map of children of this ExecutionType."""
+    config = {"Mode": mode, **({"ExecutionType": kind} if kind else {})}
+    processor = {"StartAt": next(iter(states)), "States": states, "ProcessorConfig": config}
+    return body("Map", ItemProcessor=processor)
+
+
+@pytest.mark.parametrize("resource", ("arn:aws:states:::sqs:sendMessage.waitForTaskToken", ACTIVITY))
+def test_express_children_are_bound_as_express_machines_are(resource: str) -> None:
+    task = {"I": {"Type": "Task", "Resource": resource, "End": True}}
+    inline = {"In": {**children(None, task, "INLINE"), "End": True}}
+    for states, place in ((task, "I"), (inline, "In/ItemProcessor/States/I")):
+        (found,) = texts(machine(children("EXPRESS", states)))
+        assert "Express state machine does not support" in found
+        assert found.endswith(f" at /States/X/ItemProcessor/States/{place}/Resource")
+        assert texts(machine(children("STANDARD", states))) == texts(machine(children(None, states))) == []
+    after = {**machine(children("EXPRESS", {"I": {"Type": "Succeed"}}))}
+    after["States"]["X"]["Next"] = "Y"
+    del after["States"]["X"]["End"]
+    after["States"]["Y"] = {"Type": "Task", "Resource": resource, "End": True}
+    assert texts(after) == [], "what comes after them is bound by nothing"
+
+
+def test_express_children_have_no_distributed_map() -> None:
+    for kind in ("STANDARD", "EXPRESS"):
+        inner = {"In": {**children(kind, {"I": {"Type": "Succeed"}}), "End": True}}
+        assert texts(machine(children("STANDARD", inner))) == []
+        (found,) = texts(machine(children("EXPRESS", inner)))
+        assert "Express state machine does not support Distributed Map" in found
 
 
 @pytest.mark.parametrize("kind", ("stateMachine:m", "execution:m:e", "express:m:e:f", "mapRun:m/l:i"))
