@@ -12,8 +12,8 @@ from tests.properties.examples import EXAMPLES, PARTS, each_example
 
 BEGIN, END = "<!-- census -->", "<!-- end of census -->"
 TABLES = (
-    "states", "states of a machine", "depth of a machine", "bytes of a definition", "end", "events of a history", "commits",
-    "what happened", "timers that fired", "turning points", "fields", "events",
+    "states", "Maps", "states of a machine", "depth of a machine", "bytes of a definition", "end", "events of a history", "commits",
+    "end of a Map Run", "children of a Map Run", "end of a child execution", "what happened", "what happened to Map Runs", "timers that fired", "turning points", "fields", "events",
 )  # fmt: skip
 
 

@@ -8,8 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from stepwell.engine.machine.commands import StartTimer
 from stepwell.engine.machine.events import TimerFired
+from stepwell.engine.machine.map_run import Progress
+from tests.properties.families import Member
 from tests.properties.runs import Played
 
 SIZES = (5, 10, 20, 40, 80)
@@ -34,7 +38,7 @@ class Census:
     # -- counting --------------------------------------------------------------------------------------------------
 
     def take(self, played: Played) -> None:
-        """Count one execution."""
+        """Count one execution, with what came of it."""
         self.examples += 1
         states = list(_states(played.definition, 0))
         for _, state in states:
@@ -42,16 +46,23 @@ class Census:
             for name in state:
                 if name not in ("Type", "Next", "End"):
                     self.count("fields", name)
+            if state["Type"] == "Map":
+                mode = state.get("ItemProcessor", {}).get("ProcessorConfig", {}).get("Mode", "INLINE")
+                self.count("Maps", mode)
         self.count("depth of a machine", str(max(depth for depth, _ in states)))
         self.count("states of a machine", _class(len(states)))
         self.count("bytes of a definition", _class(len(json.dumps(played.definition)) // 100, "00"))
-        self._fate(played)
-
-    def _fate(self, played: Played) -> None:
         machine = played.machine
-        self.count("end", machine.finish.status.value if machine.finish is not None else "still running")
+        self.count("end", _status(machine))
         self.count("events of a history", _class(len(machine.seen)))
         self.count("commits", _class(len(machine.chunks)))
+        for member in played.members:
+            self._fate(member)
+            if member is not machine:
+                self.count("end of a child execution", _status(member))
+        self._map_runs(played)
+
+    def _fate(self, machine: Member) -> None:
         for seen in machine.seen:
             self.count("events", seen.type)
         kinds: dict[int, str] = {}
@@ -63,12 +74,21 @@ class Census:
             if isinstance(event, TimerFired) and kinds.get(event.timer) and not applied[event.timer]:
                 applied[event.timer] += 1
                 self.count("timers that fired", kinds[event.timer])
-            self.count(
-                "what happened", event.__struct_config__.tag if isinstance(event.__struct_config__.tag, str) else ""
-            )
-        self.count("turning points", "error caught", _caught(played))
+            self.count("what happened", _tag(event))
+        self.count("turning points", "error caught", _caught(machine))
         self.count("turning points", "retry begun", Counter(kinds.values())["retry"])
         self.count("turning points", "redrive", sum(event.type == "ExecutionRedriven" for event in machine.seen))
+
+    def _map_runs(self, played: Played) -> None:
+        for happening in played.happenings:
+            if happening.map_run is not None:
+                self.count("what happened to Map Runs", _tag(happening.event))
+        for row in played.family.map_runs.values():
+            progress = msgspec.json.decode(row.progress, type=Progress)
+            self.count("end of a Map Run", progress.error or row.status.value)
+            self.count("children of a Map Run", _class(progress.made) if progress.made else "0")
+            if progress.redrives:
+                self.count("what happened to Map Runs", "redriven", progress.redrives)
 
     # -- showing ---------------------------------------------------------------------------------------------------
 
@@ -80,8 +100,23 @@ class Census:
 
 
 _ORDERED = frozenset(
-    {"depth of a machine", "states of a machine", "bytes of a definition", "events of a history", "commits"}
+    {
+        "depth of a machine",
+        "states of a machine",
+        "bytes of a definition",
+        "events of a history",
+        "commits",
+        "children of a Map Run",
+    }
 )
+
+
+def _status(machine: Member) -> str:
+    return machine.finish.status.value if machine.finish is not None else "still running"
+
+
+def _tag(event: msgspec.Struct) -> str:
+    return str(event.__struct_config__.tag)
 
 
 def _number(text: str) -> int:
@@ -107,10 +142,10 @@ def _class(size: int, unit: str = "") -> str:
     return f">{SIZES[-1]}{unit}"
 
 
-def _caught(played: Played) -> int:
+def _caught(machine: Member) -> int:
     """States that were entered through a Catch: their event follows a failure in a thread that goes on."""
     failures = ("Failed", "TimedOut")
-    history = played.machine.seen
+    history = machine.seen
     return sum(
         event.type.endswith("StateExited") and history[event.previous - 1].type.endswith(failures) for event in history
     )

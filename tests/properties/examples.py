@@ -52,6 +52,10 @@ def each_example(body: Body, count: int, part: object, traits: Traits = ANY) -> 
     )
     @given(st.data())
     def run(data: st.DataObject) -> None:
-        body(*_run(Drawn(data.draw), traits))
+        played, own = _run(Drawn(data.draw), traits)
+        try:
+            body(played, own)
+        finally:
+            played.close()
 
     run()

@@ -167,7 +167,24 @@ class JsonPathFields:
         )
         if chance.often(40):
             name = "Parameters" if chance.often(25) else "ItemSelector"
-            state[name] = {"i.$": "$$.Map.Item.Index", "v.$": "$$.Map.Item.Value", "r.$": self.reading()}
+            state[name] = self.item()
+
+    parameters = "Parameters"
+    """The field that holds the parameters of an action."""
+
+    def read(self, name: str, path: str) -> tuple[str, str]:
+        """A member of a template that holds what stands at this path of the context object."""
+        return f"{name}.$", f"$$.{path}"
+
+    def item(self) -> State:
+        """Members of an ItemSelector."""
+        return {"i.$": "$$.Map.Item.Index", "v.$": "$$.Map.Item.Value", "r.$": self.reading()}
+
+    def distributed_items(self, state: State) -> None:
+        """What a Distributed Map runs over."""
+        state["ItemsPath"] = self._chance.weighted(
+            {"$$.Execution.Input.items": 45, "$list": 20, "$$.Execution.Input.few": 25, "$.items": 2, "$text": 1}
+        )
 
     def result(self, state: State) -> None:
         """The fixed result of a Pass."""

@@ -140,8 +140,31 @@ class JsonataFields:
         }  # fmt: skip
         state["Items"] = [1, written("$top")] if chance.often(10) else written(chance.weighted(computed))
         if chance.often(40):
-            item = "$states.context.Map.Item"
-            state["ItemSelector"] = {"i": written(f"{item}.Index"), "v": written(f"{item}.Value"), "r": self.reading()}
+            state["ItemSelector"] = self.item()
+
+    parameters = "Arguments"
+    """The field that holds the arguments of an action."""
+
+    def read(self, name: str, path: str) -> tuple[str, str]:
+        """A member of a template that holds what stands at this path of the context object."""
+        return name, written(f"$states.context.{path}")
+
+    def item(self) -> State:
+        """Members of an ItemSelector."""
+        return dict([self.read("i", "Map.Item.Index"), self.read("v", "Map.Item.Value"), ("r", self.reading())])
+
+    def distributed_items(self, state: State) -> None:
+        """What a Distributed Map runs over: an object, too."""
+        input = "$states.context.Execution.Input"
+        computed = {
+            f"{input}.items": 40,
+            "$list": 15,
+            f"{input}.few": 20,
+            f"{input}.deep": 15,
+            "[$uuid(), $random()]": 8,
+            "$top": 2,
+        }
+        state["Items"] = written(self._chance.weighted(computed))
 
     def callback(self, state: State) -> None:
         """The arguments of a task that waits for its token."""

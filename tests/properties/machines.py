@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from tests.properties.chance import Chance
+from tests.properties.distributed import Fields, distribute
 from tests.properties.fields import JsonPathFields, State
 from tests.properties.jsonata_fields import JsonataFields
 
@@ -33,6 +34,9 @@ CATCHABLE = {
     "States.DataLimitExceeded": 3,
     "States.ResultPathMatchFailure": 2,
     "States.QueryEvaluationError": 6,
+    "States.ExceedToleratedFailureThreshold": 6,
+    "States.ItemReaderFailed": 2,
+    "States.ResultWriterFailed": 2,
 }
 
 
@@ -63,9 +67,8 @@ class Traits:
     """Machines in a hundred that are written in JSONata."""
     mixed: int = 10
     """States in a hundred of the others that are."""
-
-
-Fields: TypeAlias = JsonPathFields | JsonataFields
+    distributed: int = 30
+    """Maps in a hundred that are distributed."""
 
 
 ANY = Traits()
@@ -85,15 +88,18 @@ class MachineMaker:
 
     def definition(self) -> State:
         chance, traits = self._chance, self._traits
-        machine = self._container(traits.depth, traits.longest)
-        start = self._name()
-        first = {"Type": "Pass", "Assign": self._default.variables, "Next": machine["StartAt"]}
-        machine = {"StartAt": start, "States": {start: first, **machine["States"]}}
+        machine = self._with_variables(self._container(traits.depth, traits.longest))
         if self._all_jsonata:
             machine["QueryLanguage"] = "JSONata"
         if chance.often(traits.timed):
             machine["TimeoutSeconds"] = chance.whole(1, 30)
         return machine
+
+    def _with_variables(self, container: State) -> State:
+        """A container of states, which finds the variables set that its states read."""
+        start = self._name()
+        first = {"Type": "Pass", "Assign": self._default.variables, "Next": container["StartAt"]}
+        return {"StartAt": start, "States": {start: first, **container["States"]}}
 
     def _name(self) -> str:
         self._names += 1
@@ -210,6 +216,10 @@ class MachineMaker:
     def _map(self, own: str, state: State, fields: Fields, depth: int) -> None:
         chance = self._chance
         processor = self._container(depth - 1, max(1, self._traits.longest // 2))
+        if chance.often(self._traits.distributed):
+            distribute(chance, own, state, self._with_variables(processor), fields)
+            fields.common(own, state)
+            return
         if chance.often(30):
             processor["ProcessorConfig"] = {"Mode": "INLINE"}
         state["Iterator" if chance.often(20) else "ItemProcessor"] = processor

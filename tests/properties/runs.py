@@ -1,15 +1,15 @@
 """One random execution, and all the ways in which the same things can happen to it again.
 
-`play` draws what happens, one thing after the other, to an execution that never crashes; the others let the same things happen
-under other circumstances, which must make no difference.
+`play` draws what happens, one thing after the other, to an execution that never crashes, and to the child executions and Map Runs
+that come of it; the others let the same things happen under other circumstances, which must make no difference.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -24,48 +24,56 @@ from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionState, full_delta
 from stepwell.engine.machine.transition import transition
-from stepwell.engine.query.jsonata import FULL, Evaluation, Outcome, carry_out
 from stepwell.engine.runtime.local import LocalExecution
 from tests.properties.chance import Chance
+from tests.properties.families import Alone, Family, Happening, Member, unhurried
 from tests.properties.fields import INPUT
-from tests.properties.happenings import Happening, in_calm, next_happening
+from tests.properties.happenings import in_calm, next_happening
+from tests.properties.map_run_soundness import check_family
 from tests.properties.soundness import check_step
-from tests.support.local_machine import LocalMachine
 
-INPUT_TEXT = write(INPUT).decode()
 MOST_TURNS = 3000
 """More than any random machine takes to its end when nothing goes wrong."""
 
 
-_UNHURRIED = msgspec.structs.replace(FULL, seconds=3600.0)
-
-
-def unhurried(evaluation: Evaluation) -> Outcome:
-    """Carries out here what struck a limit, with no limit on time: what comes of it must not depend on how busy the host is."""
-    return carry_out(evaluation, _UNHURRIED)
-
-
 @dataclass(slots=True, repr=False)
 class Played:
-    """A run: what happened, in order, to which execution."""
+    """A run: what happened, in order, to which execution and what came of it."""
 
     definition: dict[str, Any]
     model: StateMachine
-    machine: LocalMachine
+    family: Family
     happenings: list[Happening]
+    others: list[Family] = field(default_factory=list)
+    """Those to which the same happened again."""
 
     @classmethod
     def of(cls, definition: dict[str, Any], **circumstances: Any) -> Played:
         """One that has not begun."""
         model = parse_definition(definition)
-        return cls(definition, model, LocalMachine(model, INPUT_TEXT, heavy=unhurried, **circumstances), [])
+        return cls(definition, model, Family(model, **circumstances), [])
 
     @property
-    def history(self) -> list[HistoryEvent]:
-        return self.machine.seen
+    def machine(self) -> Member:
+        """The first execution."""
+        return self.family.root
+
+    @property
+    def members(self) -> Iterator[Member]:
+        """All executions."""
+        return iter(self.family.members.values())
+
+    def close(self) -> None:
+        """Nobody looks at it any more."""
+        for family in (self.family, *self.others):
+            family.close()
 
     def __repr__(self) -> str:
-        return "\n".join([json.dumps(self.definition), *map(str, self.happenings), *self.machine.lines])
+        lines = [json.dumps(self.definition), *map(str, self.happenings)]
+        for member in self.members:
+            lines += [f"{'.'.join(f'{run}/{child}' for run, child in member.path)}:"] if member.path else []
+            lines += member.lines
+        return "\n".join(lines)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """How Hypothesis shows it."""
@@ -75,57 +83,65 @@ class Played:
 def play(played: Played, chance: Chance, *, most: int = 60) -> None:
     """Let things happen until the execution has succeeded or so many have happened; half of those that run on are then led to
     their end. What must hold holds after each."""
-    machine = played.machine
-    happening: Happening | None = Happening(machine.now, events.Started(msgspec.Raw(write(INPUT))))
+    family, root = played.family, played.machine
+    happening: Happening | None = Happening(family.now, events.Started(msgspec.Raw(write(INPUT))))
     turns, in_peace = chance.whole(1, most), chance.often(50)
     while happening is not None:
         played.happenings.append(happening)
-        let_happen(machine, happening)
-        check_step(machine)
+        family.happen(happening)
+        check(family)
         turns -= 1
-        if machine.finish is not None and (machine.finish.status is Status.SUCCEEDED or chance.often(30)):
+        if root.finish is not None and (root.finish.status is Status.SUCCEEDED or chance.often(30)):
             break
         if turns > 0:
-            happening = next_happening(chance, machine)
+            happening = next_happening(chance, family)
         else:
-            happening = in_calm(machine) if in_peace and turns > -MOST_TURNS else None
+            happening = in_calm(family) if in_peace and turns > -MOST_TURNS else None
 
 
-def let_happen(machine: LocalMachine, happening: Happening) -> None:
-    machine.now = max(machine.now, happening.now)
-    machine.apply(happening.event)
+def check(family: Family) -> None:
+    """What holds after everything that happens."""
+    for member in family.members.values():
+        check_step(member)
+    check_family(family)
 
 
-def again(played: Played, *, model: StateMachine | None = None, **circumstances: Any) -> LocalMachine:
+def again(
+    played: Played, *, model: StateMachine | None = None, dying: Chance | None = None, **circumstances: Any
+) -> Family:
     """The same things happen to another execution of the same name."""
-    machine = LocalMachine(
-        model or played.model, INPUT_TEXT, heavy=unhurried, slice=played.machine.slice, **circumstances
-    )
+    family = Family(model or played.model, dying=dying, slice=played.machine.slice, **circumstances)
+    played.others.append(family)
     for happening in played.happenings:
-        let_happen(machine, happening)
-    return machine
+        family.happen(happening)
+    return family
 
 
-def with_shared_commits(played: Played, chance: Chance) -> LocalMachine:
-    """The same again, with a commit (and a crash behind it) only now and then."""
-    machine = LocalMachine(played.model, INPUT_TEXT, heavy=unhurried, slice=played.machine.slice)
+def _alone(member: Member) -> Alone:
+    return Alone(member.machine, member.input, info=member.info, slice=member.slice, first_seed=member.first_seed)
+
+
+def with_shared_commits(member: Member, chance: Chance) -> Alone:
+    """The same again to one of the executions, with a commit (and a crash behind it) only now and then."""
+    machine = _alone(member)
     machine.commit_steps = False
-    for happening in played.happenings:
-        let_happen(machine, happening)
+    for happening in member.trace:
+        machine.now = happening.now
+        machine.apply(happening.event)
         if chance.often(40):
             machine.commit(full=chance.often(30))
             machine.crash()
     return machine
 
 
-def in_memory(played: Played) -> LocalExecution:
+def in_memory(member: Member) -> LocalExecution:
     """The same again, in what `stepwell run` drives."""
-    seeds = iter(applied.seed for applied in played.machine.applied)
-    info = played.machine.info
-    local = LocalExecution(played.model, info.started_at, seeds=_Given(seeds.__next__), heavy=unhurried)
+    seeds = iter(applied.seed for applied in member.applied)
+    info = member.info
+    local = LocalExecution(member.machine, info.started_at, seeds=_Given(seeds.__next__), heavy=unhurried)
     local.state = ExecutionState(info)
-    for happening in played.happenings:
-        local.now = max(local.now, happening.now)
+    for happening in member.trace:
+        local.now = happening.now
         local.apply(happening.event)
     return local
 
@@ -135,15 +151,14 @@ class _Given:
     seed: Callable[[], int]
 
 
-def replayed(played: Played) -> tuple[list[HistoryEvent], bytes]:
+def replayed(member: Member) -> tuple[list[HistoryEvent], bytes]:
     """History and position made anew from the written chunks alone."""
-    machine = played.machine
-    state = ExecutionState(machine.info)
+    state = ExecutionState(member.info)
     made: list[HistoryEvent] = []
-    for data in machine.chunks:
+    for data in member.chunks:
         for applied in chunks.decode(data).applied:
             step = transition(
-                played.model, state, applied.event, applied.now, Entropy(applied.seed), machine.slice, unhurried
+                member.machine, state, applied.event, applied.now, Entropy(applied.seed), member.slice, unhurried
             )
             assert step.first_event == applied.first_event
             state = step.state
@@ -163,16 +178,16 @@ class OneStream(Entropy):
         super().__init__(1)
 
 
-def cut(played: Played, slice: Slice) -> tuple[list[HistoryEvent], list[Command], ExecutionState]:
+def cut(member: Member, slice: Slice) -> tuple[list[HistoryEvent], list[Command], ExecutionState]:
     """The same again in slices of this size."""
     entropy = OneStream()
-    state = ExecutionState(played.machine.info)
+    state = ExecutionState(member.info)
     made: list[HistoryEvent] = []
     commands: list[Command] = []
-    for happening in played.happenings:
+    for happening in member.trace:
         event, more = happening.event, True
         while more:
-            step = transition(played.model, state, event, happening.now, entropy, slice, unhurried)
+            step = transition(member.machine, state, event, happening.now, entropy, slice, unhurried)
             state, more, event = step.state, step.more, events.Continued()
             made += step.events
             commands += step.commands
@@ -200,12 +215,12 @@ def without_starts(history: Sequence[HistoryEvent]) -> list[list[Any]]:
 _EVENT_ID = re.compile(rb"#\d+")
 
 
-def calm_down(machine: LocalMachine) -> None:
+def calm_down(family: Family) -> None:
     """The outside does its part until the execution has ended."""
     for _ in range(MOST_TURNS):
-        happening = in_calm(machine)
+        happening = in_calm(family)
         if happening is None:
             break
-        let_happen(machine, happening)
-    check_step(machine)
-    assert machine.finish is not None, "it has not come to its end"
+        family.happen(happening)
+    check(family)
+    assert family.root.finish is not None, "it has not come to its end"

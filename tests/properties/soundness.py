@@ -35,9 +35,12 @@ def check_step(machine: LocalMachine) -> None:
     assert (state.status is Status.RUNNING) == (machine.finish is None)
     assert set(state.tasks) == set(machine.tasks), "the open tasks are those that were asked for and not taken back"
     assert set(state.timers) == set(machine.timers), "and so are the timers"
+    assert all(frame.phase is Phase.MAP_RUN and state.frames[frame.id] is frame for frame in state.map_runs.values())
     if machine.finish is not None:
         assert seen[-1].type == ENDS[machine.finish.status]
-        assert not machine.tasks and not machine.timers and not state.ready, "nothing is left open behind the end"
+        assert not machine.tasks and not machine.timers and not state.map_runs and not state.ready, (
+            "nothing is left open behind the end"
+        )
         return
     for number, frame in state.tasks.items():
         assert state.frames[frame.id] is frame and frame.phase is Phase.TASK
@@ -52,6 +55,8 @@ def check_step(machine: LocalMachine) -> None:
             assert state.timers[frame.timer].frame == frame.id
         if frame.phase is Phase.TASK:
             assert frame.task is not None and state.tasks[frame.task.task] is frame
+        if frame.phase is Phase.MAP_RUN:
+            assert frame.map_run is not None and state.map_runs[frame.map_run.number] is frame
         if frame.phase is Phase.JOIN:
             join = frame.join
             assert join is not None and frame.children is not None
@@ -61,7 +66,7 @@ def check_step(machine: LocalMachine) -> None:
             assert join.open + join.done <= join.total
     if not state.ready:
         waits = [timer for id, timer in state.timers.items() if id != state.execution_timer]
-        assert machine.tasks or waits, "nothing is left to wait for"
+        assert machine.tasks or waits or state.map_runs, "nothing is left to wait for"
 
 
 MOST_BRANCHES = 3
@@ -98,6 +103,7 @@ def check_history(machine: LocalMachine) -> None:
         check_shape(event)
     _check_closes(history)
     _check_tasks(history, machine)
+    _check_map_runs(history)
     counts = Counter(event.type for event in history)
     if machine.finish is not None and machine.finish.status is Status.SUCCEEDED:
         output = history[-1].payload
@@ -170,6 +176,16 @@ def _check_tasks(history: Sequence[HistoryEvent], machine: LocalMachine) -> None
         assert own not in ended, "nothing follows an outcome"
         if what in _OUTCOMES:
             ended.add(own)
+
+
+def _check_map_runs(history: Sequence[HistoryEvent]) -> None:
+    """A Map Run ends once at most, each time that it is set going."""
+    ended: set[int] = set()
+    for event in history:
+        if event.type in ("MapRunSucceeded", "MapRunFailed"):
+            assert history[event.previous - 1].type in ("MapRunStarted", "MapRunRedriven")
+            assert event.previous not in ended, "a Map Run ends twice"
+            ended.add(event.previous)
 
 
 def _check_balance(counts: Mapping[str, int]) -> None:

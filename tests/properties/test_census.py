@@ -12,16 +12,15 @@ from stepwell.engine.machine.commands import Status, TimerKind
 from stepwell.engine.machine.history import EVENT_SHAPES
 from tests.properties.census import Census
 from tests.properties.chance import Seeded
-from tests.properties.machines import MachineMaker
-from tests.properties.runs import Played, play
+from tests.properties.machines import MachineMaker, Traits
+from tests.properties.runs import Played, again, play
 
 pytestmark = pytest.mark.xdist_group("census")
 
 EXAMPLES = 1000
 
-NOT_YET = {type for type in EVENT_SHAPES if type.startswith("MapRun")}
-"""Event types that no random machine brings about: those of Distributed Maps."""
-FIELDS_NOT_YET = {"Comment", "ItemReader", "ItemBatcher", "ResultWriter", "Label"}
+_MAP_RUN_ERRORS = ("ExceedToleratedFailureThreshold", "ItemReaderFailed", "ResultWriterFailed")
+FIELDS_NOT_YET = {"Comment"}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +31,7 @@ def census() -> Census:
         played = Played.of(MachineMaker(chance).definition())
         play(played, chance)
         census.take(played)
+        played.close()
     return census
 
 
@@ -49,7 +49,33 @@ def test_executions_end_in_every_way(census: Census) -> None:
 
 
 def test_every_type_of_event_comes_up(census: Census) -> None:
-    assert set(census.tables["events"]) == EVENT_SHAPES.keys() - NOT_YET
+    assert set(census.tables["events"]) == EVENT_SHAPES.keys()
+
+
+def test_map_runs_and_children_end_in_every_way(census: Census) -> None:
+    ends = {"SUCCEEDED", "ABORTED", *(f"States.{name}" for name in _MAP_RUN_ERRORS)}
+    assert set(census.tables["end of a Map Run"]) >= ends
+    assert set(census.tables["end of a child execution"]) >= {"SUCCEEDED", "FAILED", "ABORTED"}
+    assert "21-40" in census.tables["children of a Map Run"], "more than one page of items"
+    assert set(census.tables["what happened to Map Runs"]) == {
+        "redriven",
+        "new_bounds",
+        "child_finished",
+        "map_run_stopped",
+    }
+
+
+def test_map_runs_are_interrupted() -> None:
+    """When they are to die at their commits, they do."""
+    chance = Seeded(random.Random(2))
+    runs = interruptions = 0
+    for _ in range(40):
+        played = Played.of(MachineMaker(chance, Traits(depth=1, distributed=100)).definition())
+        play(played, chance)
+        runs += len(played.family.map_runs)
+        interruptions += again(played, dying=chance).interruptions
+        played.close()
+    assert interruptions > runs > 10
 
 
 def test_every_kind_of_timer_fires(census: Census) -> None:

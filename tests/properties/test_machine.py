@@ -7,14 +7,19 @@ ten thousand: `pytest tests/properties -m slow --hypothesis-seed=N`. A failing e
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 
 from stepwell.engine.asl.parse import parse_definition
-from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine import events
+from stepwell.engine.machine.commands import Command, StartMapRun, Status
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.transition import DEFAULT_SLICE
 from tests.properties.chance import Chance
 from tests.properties.examples import EXAMPLES, PARTS, SLICES, Body, each_example
+from tests.properties.families import Family, Happening
 from tests.properties.runs import (
     Played,
     again,
@@ -33,60 +38,63 @@ FEW = 50
 
 
 def a_history_is_sound(played: Played, chance: Chance) -> None:
-    check_history(played.machine)
-    check_deltas(played.machine)
+    for member in played.members:
+        check_history(member)
+        check_deltas(member)
 
 
 def the_same_happenings_make_the_same_history(played: Played, chance: Chance) -> None:
-    other = again(played, model=parse_definition(played.definition))
-    assert other.seen == played.history
-    assert texts(other) == texts(played.machine)
+    same(again(played, model=parse_definition(played.definition)), played.family)
 
 
 def a_crash_after_any_commit_changes_nothing(played: Played, chance: Chance) -> None:
-    other = again(played, crash_always=True, full_every=chance.pick((0, 2, 5)))
-    assert other.lines == played.machine.lines
-    assert other.seen == played.history
-    assert texts(other) == texts(played.machine)
-    assert position(other.state) == position(played.machine.state)
+    """Of the execution, of its children, and of the node that drives their Map Runs."""
+    other = again(played, crash_always=True, full_every=chance.pick((0, 2, 5)), dying=chance)
+    same(other, played.family)
 
 
 def steps_may_share_a_commit(played: Played, chance: Chance) -> None:
-    other = with_shared_commits(played, chance)
-    assert other.seen == played.history
+    for member in played.members:
+        other = with_shared_commits(member, chance)
+        assert other.seen == member.seen
 
 
 def what_was_applied_makes_the_same_history_again(played: Played, chance: Chance) -> None:
-    history, reached = replayed(played)
-    assert history == played.history
-    assert reached == position(played.machine.state)
+    for member in played.members:
+        history, reached = replayed(member)
+        assert history == member.seen
+        assert reached == position(member.state)
 
 
 def however_it_is_cut_into_slices_the_history_is_the_same(played: Played, chance: Chance) -> None:
-    whole, _, state = cut(played, Slice(events=10**6, bytes=10**9))
-    small, _, other = cut(played, chance.pick(SLICES))
-    assert without_starts(small) == without_starts(whole)
-    assert other.status is state.status
+    for member in played.members:
+        whole, _, state = cut(member, Slice(events=10**6, bytes=10**9))
+        small, _, other = cut(member, chance.pick(SLICES))
+        assert without_starts(small) == without_starts(whole)
+        assert other.status is state.status
 
 
 def a_run_in_memory_has_the_same_history(played: Played, chance: Chance) -> None:
     if played.machine.slice != DEFAULT_SLICE:
         return
-    local = in_memory(played)
-    assert [numbered.event for numbered in local.history] == played.history
-    assert local.finish == played.machine.finish
-    assert set(local.open_tasks) == set(played.machine.tasks) and set(local.timers) == set(played.machine.timers)
+    for member in played.members:
+        local = in_memory(member)
+        assert [numbered.event for numbered in local.history] == member.seen
+        assert local.finish == member.finish
+        assert set(local.open_tasks) == set(member.tasks) and set(local.timers) == set(member.timers)
 
 
 def it_comes_to_an_end_when_the_outside_does_its_part(played: Played, chance: Chance) -> None:
     """Also when it is redriven, as often as one likes; what had ended well is not done again. (The machine is used up.)"""
-    machine = played.machine
-    calm_down(machine)
+    family, machine = played.family, played.machine
+    calm_down(family)
     for _ in range(2):
         if machine.finish is not None and machine.finish.status is not Status.SUCCEEDED:
-            machine.redrive()
-            calm_down(machine)
-    check_history(machine)
+            family.happen(Happening(family.now, events.Redriven()))
+            calm_down(family)
+    for member in played.members:
+        check_history(member)
+        assert member.finish is not None, "a child lives on behind the end of the first execution"
 
 
 PROPERTIES: tuple[Body, ...] = (
@@ -102,8 +110,28 @@ PROPERTIES: tuple[Body, ...] = (
 """In order: the last one lets further things happen."""
 
 
+def same(one: Family, other: Family) -> None:
+    """That everything became the same of two executions, of their children and of their Map Runs."""
+    assert one.members.keys() == other.members.keys()
+    for path, member in one.members.items():
+        its = other.members[path]
+        assert member.lines == its.lines
+        assert member.seen == its.seen
+        assert texts(member) == texts(its)
+        assert position(member.state) == position(its.state)
+    rows = [[replace(row, rev=0) for row in family.map_runs.values()] for family in (one, other)]
+    assert rows[0] == rows[1]
+    assert one.objects == other.objects
+
+
 def texts(machine: LocalMachine) -> list[list[str]]:
-    return [[repr(command) for command in commands] for commands in machine.commands]
+    return [[text(command) for command in commands] for commands in machine.commands]
+
+
+def text(command: Command) -> str:
+    if isinstance(command, StartMapRun):
+        return f"{command.number} {command.id.hex()} {msgspec.json.encode(command.spec).decode()}"
+    return repr(command)
 
 
 @pytest.mark.parametrize("holds", PROPERTIES, ids=lambda holds: holds.__name__)

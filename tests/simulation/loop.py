@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
@@ -80,7 +82,20 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             return task.result()
         finally:
             self._running = False
-            self._bury()
+            self.bury()
+            asyncio.events._set_running_loop(None)
+
+    def run_dry(self) -> None:
+        """Run until nothing is ready and no timer is set."""
+        asyncio.events._set_running_loop(self)
+        self._running = True
+        self.steps = 0
+        try:
+            with suppress(DeadlockError):
+                while self._ready or self._timers:
+                    self._step()
+        finally:
+            self._running = False
             asyncio.events._set_running_loop(None)
 
     def _step(self) -> None:
@@ -103,16 +118,20 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             raise BusyError(f"after {self.steps} callbacks at {self._now:.3f} there is no end: {handle!r}")
         handle._run()
 
-    def _bury(self) -> None:
-        """Close what is left, so that nothing runs after the end."""
+    def bury(self) -> None:
+        """Close what is left, so that nothing of it runs any more."""
+        heard = logging.root.manager.disable
+        logging.disable()  # whatever a killed coroutine still wants to say
         for task in self._tasks:
             if not task.done():
                 try:
                     coroutine = task.get_coro()
                     assert coroutine is not None
                     coroutine.close()
-                except (RuntimeError, Exception):  # noqa: BLE001 - whatever a killed coroutine still wants to say
+                except (RuntimeError, Exception):  # noqa: BLE001
                     continue
+        logging.disable(heard)
+        self._tasks.clear()
         self._ready.clear()
         self._timers.clear()
 

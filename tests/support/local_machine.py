@@ -97,6 +97,7 @@ class LocalMachine:
         crash_always: bool = False,
         full_every: int = 0,
         heavy: Heavy = all_here,
+        first_seed: int = 1,
     ) -> None:
         """With `crash_always` the state is read back after each commit; each `full_every`th commit writes the whole position."""
         self.machine = definition if isinstance(definition, StateMachine) else parse_definition(definition)
@@ -109,6 +110,7 @@ class LocalMachine:
         self.crash_always = crash_always
         self.full_every = full_every
         self.heavy = heavy
+        self.first_seed = first_seed
         self.seen: list[HistoryEvent] = []
         self.chunks: list[bytes] = []
         self.applied: list[chunks.AppliedEvent] = []
@@ -127,13 +129,13 @@ class LocalMachine:
         self._stored: dict[int, HistoryEvent] = {}
         self._read = self._last_full = 0
         self._due: list[tuple[int, int]] = []
-        self._input = input
+        self.input = input
 
     # -- driving ---------------------------------------------------------------------------------------------------
 
     def start(self) -> LocalMachine:
         """Begin the execution."""
-        self.apply(events.Started(msgspec.Raw(self._input.encode())))
+        self.apply(events.Started(msgspec.Raw(self.input.encode())))
         return self
 
     def run(self) -> LocalMachine:
@@ -171,7 +173,7 @@ class LocalMachine:
 
     def step(self, event: Event) -> Step:
         """One transition. It is made durable at once, unless `commit_steps` is False."""
-        seed = len(self.applied) + 1
+        seed = self.first_seed + len(self.applied)
         before = self.state.next_event
         step = transition(self.machine, self.state, event, self.now, Entropy(seed), self.slice, self.heavy)
         assert step.first_event == before
