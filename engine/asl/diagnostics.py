@@ -69,6 +69,7 @@ class DiagnosticCode(StrEnum):
     TOKEN_NOT_TOLD = "token-not-told"
     UNKNOWN_INTEGRATION = "unknown-integration"
     UNSUPPORTED_SERVICE = "unsupported-service"
+    WRONG_PARAMETERS = "wrong-parameters"
     NOT_COMPUTED = "not-computed"
     FAILING_CALL = "failing-call"
     NO_WAY_OUT = "no-way-out"

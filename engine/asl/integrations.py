@@ -76,3 +76,41 @@ INTEGRATIONS: Final[Mapping[str, Mapping[str, frozenset[IntegrationPattern]]]] =
     "states": _actions("startExecution", _ALL),
 }
 """Services to their actions to the patterns each can be called with."""
+
+REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "apigateway:invoke": ("ApiEndpoint", "Method"),
+    "athena:startQueryExecution": ("QueryString",),
+    "batch:submitJob": ("JobName", "JobQueue", "JobDefinition"),
+    "bedrock:invokeModel": ("ModelId",),
+    "codebuild:startBuild": ("ProjectName",),
+    "dynamodb:deleteItem": ("TableName", "Key"),
+    "dynamodb:getItem": ("TableName", "Key"),
+    "dynamodb:putItem": ("TableName", "Item"),
+    "dynamodb:updateItem": ("TableName", "Key"),
+    "ecs:runTask": ("TaskDefinition",),
+    "events:putEvents": ("Entries",),
+    "glue:startJobRun": ("JobName",),
+    "http:invoke": ("ApiEndpoint", "Method"),
+    "lambda:invoke": ("FunctionName",),
+    "s3:getObject": ("Bucket", "Key"),
+    "s3:listObjectsV2": ("Bucket",),
+    "s3:putObject": ("Bucket",),
+    "sns:publish": ("Message",),
+    "sqs:sendMessage": ("QueueUrl", "MessageBody"),
+    "states:startExecution": ("StateMachineArn",),
+}
+"""Parameters without which a call cannot be made."""
+
+KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
+    "http:invoke": (
+        "ApiEndpoint", "Method", "Authentication", "InvocationConfig", "Headers", "QueryParameters", "RequestBody",
+        "Transform",
+    ),
+    "lambda:invoke": (
+        "FunctionName", "Payload", "InvocationType", "LogType", "ClientContext", "Qualifier", "TenantId",
+        "DurableExecutionName",
+    ),
+    "s3:getObject": ("Bucket", "Key", "VersionId", "ExpectedBucketOwner"),
+    "s3:putObject": ("Bucket", "Prefix", "ExpectedBucketOwner"),
+}  # fmt: skip
+"""All parameters, for the calls that Stepwell carries out."""

@@ -82,6 +82,13 @@ def _check_reader(report: Report, state: StateAt) -> None:
     if not isinstance(config, dict):
         return
     _check_input_type(report, reader, config, ((state.place, "ItemReader"), "ReaderConfig"))
+    if config.get("InputType") == "CSV" and "CSVHeaderLocation" not in config and "ManifestType" not in config:
+        report.warn(
+            ((state.place, "ItemReader"), "ReaderConfig"),
+            "CSVHeaderLocation does not say where the names of the columns are",
+            DiagnosticCode.NO_CSV_HEADERS,
+            hint="Add CSVHeaderLocation: FIRST_ROW, or GIVEN with CSVHeaders. AWS wants one of them.",
+        )
     if config.get("CSVHeaderLocation") == "GIVEN" and "CSVHeaders" not in config:
         report.warn(
             ((state.place, "ItemReader"), "ReaderConfig"),

@@ -12,7 +12,7 @@ from stepwell.engine.asl.document import examine
 from tests.unit.asl.definitions import FUNCTION
 
 ACTIVITY = "arn:aws:states:us-east-1:123456789012:activity:a"
-TOKEN = "arn:aws:states:::sqs:sendMessage.waitForTaskToken"
+TOKEN = "arn:aws:states:::aws-sdk:sqs:sendMessage.waitForTaskToken"
 TASK = {"Type": "Task", "Resource": FUNCTION}
 
 
@@ -309,10 +309,37 @@ def test_services_that_only_aws_carries_out(name: str, carried_out: bool) -> Non
 
 
 def test_a_pattern_that_only_stepwell_has() -> None:
-    told = {"Parameters": {"RequestBody": {"t.$": "$$.Task.Token"}}, "TimeoutSeconds": 5, "End": True}
+    given = {"ApiEndpoint": "https://example.com", "Method": "POST", "RequestBody": {"t.$": "$$.Task.Token"}}
+    told = {"Parameters": given, "TimeoutSeconds": 5, "End": True}
     task = {"Type": "Task", "Resource": "arn:aws:states:::http:invoke.waitForTaskToken", **told}
     assert codes({"A": task}) == []
     assert codes({"A": task}, target="aws") == [("unknown-integration", "/States/A/Resource")]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    (
+        ("lambda:invoke", {"Payload.$": "$"}, "'lambda:invoke' cannot do without FunctionName"),
+        ("lambda:invoke", {"FunctionName.$": "$.f", "PayLoad": 1}, "'lambda:invoke' has no parameter 'PayLoad'"),
+        ("http:invoke", {}, "'http:invoke' cannot do without ApiEndpoint and Method"),
+        ("http:invoke", {"ApiEndpoint": "x", "Method": "GET", "Body": 1}, "'http:invoke' has no parameter 'Body'"),
+        ("sqs:sendMessage", {"QueueUrl": "x"}, "'sqs:sendMessage' cannot do without MessageBody"),
+    ),
+)
+def test_parameters_that_a_call_needs_or_has_not(name: str, parameters: dict[str, Any], said: str) -> None:
+    task = {"Type": "Task", "Resource": f"arn:aws:states:::{name}", "Parameters": parameters, "End": True}
+    (found,) = findings({"A": task}, target="aws")
+    assert (found.code, found.location, found.message) == ("wrong-parameters", "/States/A/Parameters", said)
+
+
+def test_parameters_that_are_right_or_may_be() -> None:
+    resource = {"Resource": "arn:aws:states:::lambda:invoke", "Type": "Task", "End": True}
+    for parameters in ({"FunctionName": "f", "Payload.$": "$"}, {"Fn::Transform": "x"}, "$.all"):
+        found = codes({"A": {**resource, "Parameters": parameters}})
+        assert [one for one in found if one[0] == "wrong-parameters"] == []
+    assert codes({"A": resource}) == []
+    assert jsonata({"A": {**resource, "Arguments": "{% $states.input %}"}}) == []
+    assert jsonata({"A": {**resource, "Arguments": {"Payload": 1}}}) == [("wrong-parameters", "/States/A/Arguments")]
 
 
 # Error names, Retry and Catch
@@ -666,6 +693,21 @@ READER = {
 def test_a_reader_and_items_of_the_input() -> None:
     assert with_mode(DISTRIBUTED, ItemReader=READER) == []
     assert with_mode(DISTRIBUTED, ItemReader=READER, ItemsPath="$.a") == [("unused-field", "/States/M/ItemsPath")]
+
+
+def test_parameters_of_a_reader_and_a_writer() -> None:
+    reader = {**READER, "Parameters": {"Bucket": "b"}}
+    writer = {"Resource": "arn:aws:states:::s3:putObject", "Parameters": {"Bucket": "b", "Key": "k"}}
+    assert with_mode(DISTRIBUTED, ItemReader=reader, ResultWriter=writer) == [
+        ("wrong-parameters", "/States/M/ItemReader/Parameters"),
+        ("wrong-parameters", "/States/M/ResultWriter/Parameters"),
+    ]
+
+
+def test_columns_without_names() -> None:
+    assert with_mode(DISTRIBUTED, ItemReader={**READER, "ReaderConfig": {"InputType": "CSV"}}) == [
+        ("no-csv-headers", "/States/M/ItemReader/ReaderConfig")
+    ]
 
 
 @pytest.mark.parametrize(
