@@ -18,10 +18,10 @@ import msgspec
 from stepwell.engine import limits
 from stepwell.engine.errors import StepwellError
 from stepwell.engine.query.jsonata.functions import FunctionError, functions_for
+from stepwell.engine.query.jsonata.wording import TIMED_OUT, reworded
 
-_OUTPUT_LIMITS: Final = frozenset({"D1011", "D1012", "U1001", "U1006"})
+_OUTPUT_LIMITS: Final = frozenset({"D1011", TIMED_OUT, "U1001", "U1006"})
 """The library's codes for a limit that struck: depth, time, size of a string or array, steps."""
-TIMED_OUT: Final = "D1012"
 _PANIC: Final = "PanicException"
 """What the library raises where it has a fault. It is no `Exception`, and can be told by its name alone."""
 
@@ -157,6 +157,12 @@ class Outcomes:
         return outcome
 
 
+def _reworded(error: jlens.JlensError, source: str) -> tuple[str, str]:
+    start, end = error.start, error.end
+    around = ("", "") if start is None or end is None else (source[:start], source[end:])
+    return reworded(error.code, str(error), *around)
+
+
 @lru_cache(maxsize=4096)
 def _compiled(source: str) -> jlens.Expression:
     return jlens.Expression(source)
@@ -181,7 +187,8 @@ def carry_out(evaluation: Evaluation, budget: Budget) -> Outcome:
             seed=evaluation.seed & 0x7FFFFFFFFFFFFFFF,
         )
     except jlens.JlensError as error:
-        return Outcome(code=error.code, message=str(error), limit=error.code in _OUTPUT_LIMITS)
+        code, message = _reworded(error, evaluation.source)
+        return Outcome(code=code, message=message, limit=code in _OUTPUT_LIMITS)
     except FunctionError as error:
         return Outcome(code=error.code, message=str(error), limit=error.limit)
     except (ValueError, RecursionError, MemoryError) as error:

@@ -1,8 +1,8 @@
 """One JSONata expression, compiled: what it reads, and how it is evaluated against a scope.
 
 The library converts nothing it does not need when it gets one document and reads the bindings from that in a prelude, so that
-is what an expression is turned into: `($states := states; $name := v.name; {"r":EXPRESSION})`. The object around the result
-tells undefined (`{}`) from null.
+is what an expression is turned into: `($states := states; $name := v.name; $$ := (); (){"r":EXPRESSION})`. The object around
+the result tells undefined (`{}`) from null. It groups nothing, so that there is no `$` and `$$` in the expression.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from stepwell.engine.query.jsonata import functions
 from stepwell.engine.query.jsonata.evaluation import (
     IN_PROCESS,
     IN_PROCESS_SMALL,
-    TIMED_OUT,
     Evaluation,
     Outcome,
     Outcomes,
     OverBudgetError,
     carry_out,
 )
+from stepwell.engine.query.jsonata.names import functions_named, read_as_variables
 from stepwell.engine.query.jsonata.pace import Pace
 from stepwell.engine.query.jsonata.quick import judge
+from stepwell.engine.query.jsonata.wording import TIMED_OUT, reworded, shown_code
 from stepwell.engine.query.scope import Scope, StatesScope
 
 OPENING: Final = "{%"
@@ -44,6 +45,8 @@ _STATES: Final = {
 }
 """The members of `$states` that are documents, and what they are called in a scope."""
 _MEMBERS: Final = (*_STATES, "context")
+NO_DOCUMENT: Final = "$$ := ()"
+"""Said before an expression that has no input document."""
 _UNDEFINED: Final = "{}"
 _RESULT: Final = '{"r":'
 """What a wrapped source and its result begin with."""
@@ -64,7 +67,7 @@ class Jsonata:
     `states` the members of `$states` it reads; `reads_context` tells that it reads `$`, `$$` or a bare name at its top,
     where there is nothing to be read."""
 
-    __slots__ = ("_query", "called", "field", "quick", "reads_context", "source", "states", "variables")
+    __slots__ = ("_query", "called", "field", "named", "quick", "reads_context", "source", "states", "variables")
 
     def __init__(self, source: str, field: str) -> None:
         self.source = source
@@ -74,7 +77,8 @@ class Jsonata:
         bindings = reads["bindings"]
         states = bindings.get("states", {})
         self.states = frozenset(_MEMBERS if states is True else (name for name in _MEMBERS if name in states))
-        self.variables = frozenset(name for name in bindings if name != "states" and name not in functions.NAMES)
+        self.named = functions_named(source)
+        self.variables = frozenset(bindings) - {"states", *functions.NAMES} | read_as_variables(source)
         self.reads_context = "input" in reads
         self.quick = judge(source)
         self._query = _Query(source, (self,))
@@ -88,7 +92,7 @@ class Jsonata:
         outcome = self._query.carry_out(scope)
         text = outcome.text
         if text is None:
-            raise failures.evaluation_threw(self.source, self.field, f"{outcome.code}: {outcome.message}")
+            raise failures.evaluation_threw(self.source, self.field, f"{shown_code(outcome.code)}: {outcome.message}")
         if text == _UNDEFINED:
             type_of = _Query(f"$type(({self.source}\n))", (self,)).carry_out(scope)
             raise failures.evaluation_gave_nothing(self.source, self.field, unsupported=type_of.text != _UNDEFINED)
@@ -99,12 +103,31 @@ class Jsonata:
 
 
 class _Query:
-    """A source in its wrapping, which gives it what the expressions in it read, and nothing else."""
+    """A source in its wrapping, which gives it what the expressions in it read, and nothing else. `shadows` are the functions
+    whose names are those of variables."""
 
-    __slots__ = ("_budget", "_calls", "_chance", "_members", "_most", "_pace", "_timed", "_variables", "_wrapped")
+    __slots__ = (
+        "_budget",
+        "_calls",
+        "_chance",
+        "_expressions",
+        "_members",
+        "_most",
+        "_named",
+        "_pace",
+        "_shadowed",
+        "_source",
+        "_timed",
+        "_variables",
+        "_wrapped",
+    )
 
-    def __init__(self, source: str, expressions: tuple[Jsonata, ...]) -> None:
-        called = frozenset[str]().union(*(one.called for one in expressions))
+    def __init__(self, source: str, expressions: tuple[Jsonata, ...], shadows: frozenset[str] = frozenset()) -> None:
+        self._source = source
+        self._expressions = expressions
+        self._shadowed: dict[frozenset[str], _Query] = {}
+        self._named = frozenset[str]().union(*(one.named for one in expressions)) - shadows
+        called = frozenset[str]().union(*(one.called for one in expressions)) - shadows
         self._calls = tuple(name for name in functions.NAMES if name in called)
         self._chance = not functions.CHANCE.isdisjoint(called)
         self._timed = not called.isdisjoint(_TIMED)
@@ -113,17 +136,16 @@ class _Query:
         self._budget = IN_PROCESS_SMALL if any(one.quick.small for one in expressions) else IN_PROCESS
         members = frozenset[str]().union(*(one.states for one in expressions))
         self._members = tuple(name for name in _MEMBERS if name in members)
-        self._variables = sorted(frozenset[str]().union(*(one.variables for one in expressions)))
+        self._variables = sorted(shadows.union(*(one.variables for one in expressions)) - self._named)
         prelude = ["$states := states", *(f"${name} := v.{name}" for name in self._variables)]
         prelude += [line for name, line in functions.PRELUDE.items() if name in called]
-        # The line break ends a comment of the expression's. A step from an empty object keeps the scope out of `$`.
-        result = f"{_RESULT}{source}\n}}"
-        if any(one.reads_context for one in expressions):
-            result = f"{{}}.{result}"
-        self._wrapped = f"({'; '.join((*prelude, result))})"
+        # The line break ends a comment of the expression's.
+        self._wrapped = f"({'; '.join((*prelude, NO_DOCUMENT))}; (){_RESULT}{source}\n}})"
 
     def carry_out(self, scope: Scope) -> Outcome:
         assert isinstance(scope, StatesScope)
+        if self._named and not self._named.isdisjoint(scope.variables):
+            return self._with_shadows(self._named.intersection(scope.variables)).carry_out(scope)
         evaluation = Evaluation(
             self._wrapped,
             self._document(scope),
@@ -145,6 +167,12 @@ class _Query:
         if heavy is None:
             raise OverBudgetError(evaluation)
         return heavy(evaluation)
+
+    def _with_shadows(self, shadows: frozenset[str]) -> _Query:
+        query = self._shadowed.get(shadows)
+        if query is None:
+            query = self._shadowed[shadows] = _Query(self._source, self._expressions, shadows)
+        return query
 
     def _document(self, scope: StatesScope) -> str:
         members = []
@@ -200,7 +228,8 @@ def compile_jsonata(text: str, field: str) -> Jsonata:
         return Jsonata(source, field)
     except jlens.JlensError as error:
         place = "" if error.position is None else f" (at character {error.position} of the expression)"
-        raise InvalidQueryError(f"{error.code}: {error}{place}") from None
+        code, message = reworded(error.code, str(error), "", "")
+        raise InvalidQueryError(f"{code}: {message}{place}") from None
     except (UnicodeError, RecursionError, ValueError) as error:
         raise InvalidQueryError(f"The expression cannot be read: {error}") from None
 

@@ -8,10 +8,10 @@ helper process at once, unless its data are so small that it does not matter. It
 
 from __future__ import annotations
 
-import re
 from typing import Final, NamedTuple
 
-from stepwell.engine.query.jsonata import functions
+from stepwell.engine.query.jsonata.names import FUNCTIONS
+from stepwell.engine.query.jsonata.tokens import LAMBDAS, Token, tokens_of
 
 MOST_BYTES: Final = 262_144
 """Data that any expression may be evaluated on."""
@@ -21,86 +21,8 @@ GROWTH_BYTES: Final = 8_000_000
 """Bytes of data, counted once for each time it is part of a value the expression makes."""
 MAX_RANGE: Final = 10_000
 
-_TOKEN: Final = re.compile(
-    r"""\s+|/\*.*?\*/|(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|`[^`]*`|(?P<number>\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"""
-    r"""|(?P<name>\$?\w+|\$+)|(?P<sign>:=|~>|\*\*|\.\.|!=|<=|>=|\?:|\?\?|.)""",
-    re.DOTALL,
-)
-_REGEX: Final = re.compile(r"/(?:[^/\\\n\[]|\\.|\[(?:[^\]\\]|\\.)*\])+/[a-z]*")
-_WORDS: Final = frozenset({"and", "or", "in"})
-_LAMBDAS: Final = frozenset({"function", "λ"})
 _QUADRATIC: Final = frozenset(
     {"$replace", "$distinct", "$join", "$toMillis", "$fromMillis", "$formatNumber", "$formatInteger"}
-)
-_BUILTIN: Final = frozenset(
-    "$" + name
-    for name in [
-        "sum",
-        "count",
-        "max",
-        "min",
-        "average",
-        "string",
-        "substring",
-        "substringBefore",
-        "substringAfter",
-        "lowercase",
-        "uppercase",
-        "length",
-        "trim",
-        "pad",
-        "match",
-        "contains",
-        "replace",
-        "split",
-        "join",
-        "formatNumber",
-        "formatBase",
-        "formatInteger",
-        "parseInteger",
-        "number",
-        "floor",
-        "ceil",
-        "round",
-        "abs",
-        "sqrt",
-        "power",
-        "boolean",
-        "not",
-        "map",
-        "filter",
-        "single",
-        "reduce",
-        "sift",
-        "keys",
-        "lookup",
-        "append",
-        "exists",
-        "spread",
-        "merge",
-        "reverse",
-        "each",
-        "error",
-        "assert",
-        "type",
-        "sort",
-        "shuffle",
-        "distinct",
-        "base64encode",
-        "base64decode",
-        "encodeUrlComponent",
-        "encodeUrl",
-        "decodeUrlComponent",
-        "decodeUrl",
-        "eval",
-        "zip",
-        "toMillis",
-        "fromMillis",
-        "now",
-        "millis",
-        "clone",
-        *functions.NAMES,
-    ]
 )
 _BUILDERS: Final = frozenset({"$append", "$each", "$map", "$merge", "$zip"})
 _SIZES: Final = frozenset({"$count", "$length"})
@@ -117,14 +39,9 @@ class Quick(NamedTuple):
 NEVER: Final = Quick(-1)
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-
-
 def judge(source: str) -> Quick:
     """Judge an expression that parses."""
-    tokens = _tokens(source)
+    tokens = tokens_of(source)
     if tokens is None:
         return NEVER
     texts = [token.text if token.kind != "string" else "''" for token in tokens]
@@ -135,36 +52,7 @@ def judge(source: str) -> Quick:
     return Quick(most, small)
 
 
-def _tokens(source: str) -> list[_Token] | None:
-    """The tokens; None where it is not certain what a slash is."""
-    tokens: list[_Token] = []
-    position = 0
-    while position < len(source):
-        if source[position] == "/" and not source.startswith("/*", position):
-            last = tokens[-1] if tokens else _Token("sign", "(")
-            if last.text in _WORDS:
-                return None
-            if last.kind == "sign" and last.text not in (")", "]", "}", "%", "*", "**"):
-                regex = _REGEX.match(source, position)
-                if regex is None:
-                    return None
-                tokens.append(_Token("regex", regex[0]))
-                position = regex.end()
-                continue
-            if last.text in ("%", "*", "**"):
-                return None
-        match = _TOKEN.match(source, position)
-        if match is None:
-            return None
-        if match[0].startswith("`"):
-            tokens.append(_Token("string", match[0]))
-        elif match.lastgroup is not None:
-            tokens.append(_Token(match.lastgroup, match[0]))
-        position = match.end()
-    return tokens
-
-
-def _goes_astray(tokens: list[_Token], texts: list[str]) -> bool:
+def _goes_astray(tokens: list[Token], texts: list[str]) -> bool:
     """Whether it may go on and on building values, copy its data, or make an array of any length."""
     loops = builds = False
     for index, text in enumerate(texts):
@@ -172,11 +60,11 @@ def _goes_astray(tokens: list[_Token], texts: list[str]) -> bool:
         after = texts[index + 1] if index + 1 < len(texts) else ""
         if text in ("|", "$eval") or (text == ".." and not _short_range(texts, index)):
             return True
-        if text in _LAMBDAS and after == "(":
+        if text in LAMBDAS and after == "(":
             loops |= before not in ("(", ",")
         elif (
             text == "$reduce"
-            or (text.startswith("$") and after == "(" and text not in _BUILTIN)
+            or (text.startswith("$") and after == "(" and text[1:] not in FUNCTIONS)
             or (text == "(" and before in (")", "}", "]"))
             or (text == "?" and before in ("(", ",") and after in (",", ")"))
         ):
@@ -203,7 +91,7 @@ def _is_lambda_head(texts: list[str], closing: int) -> bool:
     for index in range(closing, -1, -1):
         depth += {")": 1, "(": -1}.get(texts[index], 0)
         if depth == 0:
-            return index > 0 and texts[index - 1] in _LAMBDAS
+            return index > 0 and texts[index - 1] in LAMBDAS
     return False
 
 
@@ -242,7 +130,7 @@ def _growth(texts: list[str]) -> int:
     for index, text in enumerate(texts):
         if text == ",":
             elements += 1
-        elif text in (":=", "~>") or text in _LAMBDAS or (text == "." and _is_step(texts, index + 1)):
+        elif text in (":=", "~>") or text in LAMBDAS or (text == "." and _is_step(texts, index + 1)):
             growth, elements = growth * elements, 1
     return growth * elements
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
+import jlens
 import pytest
 
 from stepwell.engine.clock import Entropy
@@ -20,6 +21,8 @@ from stepwell.engine.query.jsonata import (
     compile_jsonata_condition,
     compile_jsonata_template,
 )
+from stepwell.engine.query.jsonata.functions import NAMES
+from stepwell.engine.query.jsonata.names import FUNCTIONS
 from stepwell.engine.query.scope import StatesScope
 from stepwell.engine.query.templates import InvalidTemplateError
 from stepwell.engine.states_errors import StatesError
@@ -87,12 +90,20 @@ def test_the_text_of_a_result_is_kept() -> None:
     assert found.text == b"1"
 
 
-@pytest.mark.parametrize("source", ("$", "$$.a", "a", "a.b"))
+@pytest.mark.parametrize("source", ("$", "$$", "$$.a", "a", "a.b", "*", "[1].$$", "$string()", "(function() {$})()"))
 def test_there_is_no_input_document(source: str) -> None:
-    compiled = compile_jsonata(f"{{% {source} %}}", "Output")
-    assert compiled.reads_context
-    if source != "$":
-        assert "returned nothing (undefined)" in cause(source)
+    assert "returned nothing (undefined)" in cause(source)
+
+
+@pytest.mark.parametrize("source", ("$", "$$.a", "a", "$string()"))
+def test_what_reads_the_document_that_is_not_there_is_told(source: str) -> None:
+    assert compile_jsonata(f"{{% {source} %}}", "Output").reads_context
+
+
+def test_functions_get_no_context_at_the_top() -> None:
+    assert value("[$, $$, states, v, $count(v)]") == [0]
+    assert "undefined" in cause("$trim()") and "undefined" in cause("$split('a', 0)")
+    assert value("$states.input.nested.$string()") == "[0]"
 
 
 @pytest.mark.parametrize(
@@ -107,6 +118,82 @@ def test_what_is_read_is_known() -> None:
     assert compiled.variables == {"x", "y"}
     assert compiled.states == {"result"}
     assert compile_jsonata("{% $states %}", "Output").states == {"input", "result", "errorOutput", "context"}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    (
+        ("$count + 1", 8),
+        ("$sum($one) + $count", 8),
+        ("[$count, $hash, $parse, $random, $now]", [7, "h", {"p": 1}, 2, 3]),
+        ("($count := 1; $count + 1)", 2),
+        ("(function($count) {$count + 1})(3)", 4),
+        ("[$map($one, $string)]", ["1"]),
+    ),
+)
+def test_a_variable_may_have_the_name_of_a_function(source: str, expected: Json) -> None:
+    variables: dict[str, Json] = {"count": 7, "hash": "h", "parse": {"p": 1}, "random": 2, "now": 3, "one": [1]}
+    compiled = compile_jsonata_template({"a": f"{{% {source} %}}", "b": "{% $one %}"}, "Output")
+    for _ in range(2):
+        assert compiled(StatesScope(Document.of(INPUT), variables=variables)) == {"a": expected, "b": [1]}
+
+
+def test_a_name_of_a_function_is_the_function_where_there_is_no_such_variable() -> None:
+    compiled = compile_jsonata("{% $count($x) %}", "Output")
+    assert compiled(StatesScope(Document.of(INPUT), variables={"x": [1, 2]})) == 2
+    with pytest.raises(StatesError, match="T1006: Attempted to invoke a non-function"):
+        compiled(StatesScope(Document.of(INPUT), variables={"x": [1, 2], "count": 2}))
+    assert compiled(StatesScope(Document.of(INPUT), variables={"x": [1]})) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    (
+        ("$count + 1", {"count"}),
+        ("$sum", {"sum"}),
+        ("{'a': $hash}.[$uuid]", {"hash", "uuid"}),
+        ("$count($x)", {"x"}),
+        ("$map($x, $string)", {"x"}),
+        ("$x ~> $sum ~> $string", {"x"}),
+        ("($count := 1; $count + 1)", set()),
+        ("function($count, $y) {$count + $y}(1, 2)", set()),
+        ("$x#$count.($count + 1)", {"x"}),
+        ("'$count' & `$sum` & /$max/", set()),
+    ),
+)
+def test_names_of_functions_are_variables_where_a_function_makes_no_sense(source: str, names: set[str]) -> None:
+    assert compile_jsonata(f"{{% {source} %}}", "Output").variables == names
+
+
+def test_all_functions_are_known_by_name() -> None:
+    for name in FUNCTIONS - set(NAMES):
+        assert not jlens.Expression(f"${name}").reads()["bindings"], name
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    (
+        ("$sqrt(-2)", "D3060: The sqrt function cannot be applied to a negative number: -2"),
+        (
+            "$formatBase(100, 37)",
+            "D3100: The radix of the formatBase function must be between 2 and 36.  It was given 37",
+        ),
+        ("$power(0, -1)", "as a JSON number: base=0, exponent=-1"),
+        ("$power(2, $missing)", "as a JSON number: base=2, exponent=undefined"),
+        ('9007199254740992 < "2.0"', 'The values 9007199254740992 and "2.0" either side of operator "<"'),
+        ('$error("2.0 of 3.0")', "D3137: 2.0 of 3.0"),
+        ("1.5 & 1 / 0", "D3001: Attempting to invoke string function on Infinity or NaN"),
+        ("$string(1 / 0)", "D3001: Attempting to invoke string function on Infinity or NaN"),
+        ("1 / 0 + 1", "D1001: Number out of range: null"),
+    ),
+)
+def test_errors_in_the_words_of_the_reference(source: str, expected: str) -> None:
+    assert expected in cause(source)
+
+
+def test_faults_of_syntax_in_the_words_of_the_reference() -> None:
+    with pytest.raises(InvalidQueryError, match=re.escape("S0201: Syntax error: 1 (at character")):
+        compile_jsonata("{% 01 %}", "Output")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +301,7 @@ def test_what_needs_too_much_is_handed_to_somebody_else(source: str) -> None:
 
 
 def test_a_limit_that_strikes_is_an_error_of_the_expression() -> None:
-    with pytest.raises(StatesError, match=re.escape("D1011: Stack overflow")):
+    with pytest.raises(StatesError, match=re.escape("U1001: Stack overflow")):
         value("($f := function($x) {1 + $f($x)}; $f(1))", heavy=lambda evaluation: carry_out(evaluation, FULL))
 
 

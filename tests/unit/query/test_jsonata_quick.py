@@ -189,4 +189,5 @@ def test_a_fault_of_the_library_is_an_outcome(library: Library) -> None:
 def jlens_error(code: str) -> jlens.JlensError:
     error = jlens.JlensError(code)
     error.code = code
+    error.start = error.end = None
     return error
