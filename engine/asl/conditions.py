@@ -28,6 +28,8 @@ JSONPATH_ONLY: Final = frozenset({*OPERATORS, *COMBINATORS, "Variable"})
 
 def check_rule(report: Report, rule: Json, place: Place, *, top: bool = True) -> None:
     """Note what is wrong with a choice rule; `top` for an entry of Choices, which alone may have Next and Assign."""
+    if left_open(report, rule, place):
+        return
     if not isinstance(rule, dict):
         report.error(place, "Expected value of type Object")
         return
@@ -88,6 +90,8 @@ def _check_members(report: Report, rule: Mapping[str, Json], place: Place, *, to
 
 
 def _check_combinator(report: Report, operand: Json, place: tuple[Place, str]) -> None:
+    if left_open(report, operand, place):
+        return
     if place[1] == "Not":
         check_rule(report, operand, place, top=False)
     elif not isinstance(operand, list):

@@ -33,7 +33,7 @@ def transitions(state: Mapping[str, Json], place: Place) -> Iterator[tuple[Place
 def check_graph(report: Report, container: Mapping[str, Json], place: Place) -> None:
     """Note the faults of one container's graph. Nested containers are graphs of their own."""
     states = container.get("States")
-    if not isinstance(states, dict) or not states:
+    if not isinstance(states, dict) or not states or (report.placeholders and is_open(states)):
         return
     has_open_ends = report.placeholders and _has_open_ends(container, states)
     inside: Place = (place, "States")
@@ -66,12 +66,22 @@ def _has_open_ends(container: Mapping[str, Json], states: Mapping[str, Json]) ->
     if is_open(container.get("StartAt")):
         return True
     for state in states.values():
+        if is_open(state):
+            return True
         if not isinstance(state, dict):
-            if is_open(state):
-                return True
-        elif is_open(state.get("Type")) or any(is_open(target) for _, target in transitions(state, None)):
+            continue
+        if is_open(state.get("Type")) or any(is_open(target) for _, target in transitions(state, None)):
+            return True
+        if any(_is_open_end(state.get(field)) for field in ("Next", "End", "Default", "Choices", "Catch")):
             return True
     return False
+
+
+def _is_open_end(value: Json) -> bool:
+    """Whether a field that says where a state leads, an entry of it or where that leads is still to be filled in."""
+    if isinstance(value, list):
+        return any(is_open(entry) or (isinstance(entry, dict) and is_open(entry.get("Next"))) for entry in value)
+    return is_open(value)
 
 
 def _missing(report: Report, place: Place, target: str, states: Mapping[str, Json]) -> None:

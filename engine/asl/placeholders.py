@@ -16,6 +16,12 @@ from stepwell.engine.jsontypes import Json
 PLACEHOLDER: Final = re.compile(r"\$\{[^{}]+\}")
 """A substitution in a string."""
 
+_OTHER_FORMS: Final = re.compile(r"#\{[^{}]+\}|\{\{[^{}]+\}\}|<[A-Za-z][^<>]*>")
+"""What other tools, and people who publish samples, write in place of a value: `#{Name}`, `{{Name}}`, `<Name>`."""
+
+_IN_ARN: Final = re.compile(r"#\{[^{}]+\}|\{[^{}]+\}|<[^<>]+>|\[[^\[\]]+\]")
+"""The same in an ARN, none of which has brackets."""
+
 _IN_JSONATA: Final = re.compile(r"\$\{[A-Za-z0-9_.:\-]+\}")
 """A substitution in JSONata, where `${` can begin an object too."""
 
@@ -32,12 +38,17 @@ def is_open(value: Json) -> bool:
     """Whether a deployment tool is to give this value, or a part of it."""
     if isinstance(value, str):
         if "${" not in value:
-            return value.startswith(UNQUOTED_MARK)
+            return value.startswith(UNQUOTED_MARK) or _OTHER_FORMS.fullmatch(value) is not None
         return bool((_IN_JSONATA if value.startswith("{%") else PLACEHOLDER).search(value))
     if isinstance(value, dict) and len(value) == 1:
         name: str = next(iter(value))
         return name == "Ref" or name.startswith("Fn::")
     return False
+
+
+def is_open_arn(text: str) -> bool:
+    """Whether a text that should be an ARN has a part which is still to be filled in."""
+    return text.startswith("arn:") and _IN_ARN.search(text) is not None
 
 
 def left_open(report: Report, value: Json, place: Place) -> bool:

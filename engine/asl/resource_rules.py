@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
-from stepwell.engine.asl.placeholders import PLACEHOLDER, left_open
+from stepwell.engine.asl.placeholders import PLACEHOLDER, is_open_arn, left_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.resources import IntegrationPattern, TargetKind, parse_resource
 from stepwell.engine.jsontypes import Json
@@ -58,7 +58,7 @@ _PARTITION: Final = re.compile(r"arn:aws(?:-[a-z-]+)?:states:[^:]*:[^:]*:")
 
 def check_storage(report: Report, value: Json, place: Place, policy: Policy, known: tuple[str, ...]) -> None:
     """Note what is wrong with the Resource of an ItemReader or ResultWriter, which can name `known` alone."""
-    if not isinstance(value, str) or not value or "${" in value:
+    if not isinstance(value, str) or not value or "${" in value or is_open_arn(value):
         check_resource(report, value, place, policy)
     elif _PARTITION.sub("arn:aws:states:::", value) not in known:
         _unknown(report, value, place, policy, hint=f"It can be {' or '.join(known)}.")
@@ -73,6 +73,10 @@ def check_resource(report: Report, value: Json, place: Place, policy: Policy) ->
         report.error(place, "Value cannot be empty")
     elif "${" in value:
         _check_placeholder(report, value, place, policy)
+    elif is_open_arn(value) and not policy.runnable:
+        _warn_of_placeholder(report, value, place)
+    elif left_open(report, value, place):
+        return
     elif value.startswith(OWN_SCHEMES) and policy.target is Target.AWS:
         scheme = value.partition(":")[0]
         report.error(
@@ -96,11 +100,15 @@ def _check_placeholder(report: Report, value: str, place: Place, policy: Policy)
             hint="Let your deployment tool substitute ${...} before it creates the state machine.",
         )
     else:
-        report.warn(
-            place,
-            f"The resource provided {value} has a substitution that is still to be filled in",
-            DiagnosticCode.STEPWELL_PLACEHOLDER,
-        )
+        _warn_of_placeholder(report, value, place)
+
+
+def _warn_of_placeholder(report: Report, value: str, place: Place) -> None:
+    report.warn(
+        place,
+        f"The resource provided {value} has a substitution that is still to be filled in",
+        DiagnosticCode.STEPWELL_PLACEHOLDER,
+    )
 
 
 def _check_form(report: Report, value: str, place: Place, policy: Policy) -> None:

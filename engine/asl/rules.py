@@ -14,6 +14,7 @@ from stepwell.engine.asl import query_rules
 from stepwell.engine.asl.diagnostics import DiagnosticCode
 from stepwell.engine.asl.fields import CHOSEN_VALUES, Kind
 from stepwell.engine.asl.language import QueryLanguage
+from stepwell.engine.asl.placeholders import left_open
 from stepwell.engine.asl.query_rules import Check
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.jsontypes import Json
@@ -132,7 +133,7 @@ def check_error_names(report: Report, value: Json, place: Place, language: Query
         report.error(place, "Value cannot be empty")
     else:
         for index, name in enumerate(value):
-            if not isinstance(name, str):
+            if not isinstance(name, str) and not left_open(report, name, (place, index)):
                 report.error((place, index), "Expected value of type String")
         if "States.ALL" in value and len(value) > 1:
             report.error(place, "'States.ALL' must appear alone in 'ErrorEquals'")

@@ -17,11 +17,11 @@ from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, Diagnos
 from stepwell.engine.asl.fields import FieldSet, Kind
 from stepwell.engine.asl.graph import check_graph
 from stepwell.engine.asl.language import QueryLanguage, StateType
-from stepwell.engine.asl.placeholders import left_open
+from stepwell.engine.asl.placeholders import is_open, left_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.resource_rules import Target
 from stepwell.engine.asl.source import count_keys, read_definition, too_deep, with_positions
-from stepwell.engine.jsontypes import Json
+from stepwell.engine.jsontypes import Json, write_text
 
 
 class MachineType(StrEnum):
@@ -69,6 +69,8 @@ def check_definition(
         report.findings.append(too_deep())
         return report
     language = QueryLanguage.JSONATA if value.get("QueryLanguage") == "JSONata" else QueryLanguage.JSONPATH
+    if report.placeholders and is_open(value.get("QueryLanguage")) and "{%" in write_text(value):
+        language = QueryLanguage.JSONATA
     walk = _Walk(report, language, resource_rules.Policy(target, machine_type is MachineType.EXPRESS, runnable))
     walk.container(value, None, fields.MACHINE_FIELDS)
     return report
@@ -112,9 +114,10 @@ class _Walk:
     def fields(self, value: Json, place: Place, field_set: FieldSet, language: QueryLanguage) -> bool:
         """Check an object against the table of its fields. False if it is no object."""
         report = self.report
+        if left_open(report, value, place):
+            return False
         if not isinstance(value, dict):
-            if not left_open(report, value, place):
-                report.error(place, "Expected value of type Object")
+            report.error(place, "Expected value of type Object")
             return False
         table = field_set.fields
         missing = [
@@ -181,9 +184,11 @@ class _Walk:
         for name, state in value.items():
             here: Place = (place, name)
             self._state_name(name, here)
+            if left_open(self.report, state, here):
+                continue
             if isinstance(state, dict):
                 self.state(state, here)
-            elif not left_open(self.report, state, here):
+            else:
                 self.report.error(here, "Expected value of type Object")
 
     def _state_name(self, name: str, place: Place) -> None:
@@ -210,7 +215,7 @@ class _Walk:
             return
         language = self.machine_language
         own = state.get("QueryLanguage")
-        if own == "JSONata":
+        if own == "JSONata" or (self.report.placeholders and is_open(own) and "{%" in write_text(state)):
             language = QueryLanguage.JSONATA
         elif own == "JSONPath" and language is QueryLanguage.JSONATA:
             self.report.error(

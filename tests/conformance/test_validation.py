@@ -30,7 +30,6 @@ STATED_OTHERWISE = {
 """Labels of other linters' tests that we do not follow, and the rule that is against each."""
 
 SAMPLES_WITH_FAULTS = {
-    "c8e0edc43ced": "an entry of Catch is no object",
     "3c239753b9c2": "ResultPath begins with `$$`",
     "a598527c28de": "Comment is null",
     "742e904b34ee": "a state has Next and End; its Next names no state",

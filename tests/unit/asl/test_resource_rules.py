@@ -67,6 +67,27 @@ def test_substitutions_left_to_fill_in(resource: str) -> None:
         parse_definition(definition)
 
 
+@pytest.mark.parametrize(
+    "resource",
+    (
+        "arn:aws:lambda:#{AWS::Region}:#{AWS::AccountId}:function:f",
+        "arn:aws:lambda:<region>:<account>:function:<name>",
+        "arn:aws:lambda:us-east-1:123456789012:function:{{name}}",
+        "arn:aws:lambda:{region}:{account}:function:{name}",
+        "arn:aws:lambda:us-east-1:[ACCOUNT]:function:[NAME]",
+        "arn:<PARTITION>:states:::sns:publish",
+        "<the function's ARN>",
+        "{{function}}",
+    ),
+)
+@pytest.mark.parametrize("target", ("stepwell", "aws"))
+def test_what_samples_write_in_place_of_values(resource: str, target: str) -> None:
+    definition = machine(body("Task", Resource=resource))
+    assert errors(definition, target=target) == []
+    assert [found.code for found in warnings(definition, target=target)] == [DiagnosticCode.STEPWELL_PLACEHOLDER]
+    assert len(errors(definition, runnable=True)) == 1
+
+
 @pytest.mark.parametrize("resource", ("${Function", "arn:${a}:${b", "${}"))
 def test_a_substitution_that_is_not_closed(resource: str) -> None:
     (found,) = errors(machine(body("Task", Resource=resource)))
