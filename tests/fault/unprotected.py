@@ -142,6 +142,13 @@ def express_children_fence() -> None:
     patch(ExpressChildren, "drop", lambda *_: None)
 
 
+def stored_outcomes() -> None:
+    """What came of expressions that were carried out elsewhere is not written beside the event."""
+    from stepwell.engine.query.jsonata import Outcomes
+
+    patch(Outcomes, "holds", property(lambda _: []))
+
+
 def claims() -> None:
     """Every copy of a task may run."""
     from stepwell.engine.messages import ClaimAnswer
@@ -311,7 +318,7 @@ PROTECTIONS: Final[dict[str, Callable[[], None]]] = {
         redelivery, timers, durability, stable_keys, claims, worker_leases, first_outcome, fate, fences, bisection, polling,
         result_first, whose_outcome, host_redelivery, express_take_over, express_durability, express_keys, express_fence,
         express_children_again, express_children_fence,
-        cursors, peers, impatience, patience, consumer_patience,
+        cursors, stored_outcomes, peers, impatience, patience, consumer_patience,
     )
 }  # fmt: skip
 """The one list of protections that can be taken away."""
