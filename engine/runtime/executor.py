@@ -44,6 +44,7 @@ from stepwell.engine.runtime.commit import Committer, Fate
 from stepwell.engine.runtime.entries import may_be_overtaken, precedence, step_entry, stop_first
 from stepwell.engine.runtime.hot import Attempt, Hot, Work, revive
 from stepwell.engine.runtime.identity import Identity
+from stepwell.engine.runtime.room import Room
 from stepwell.engine.telemetry import DEAD_LETTERS, EXECUTIONS_ENDED, EXECUTIONS_STARTED, Counts
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ class Executor:
         self._region = region
         self._hot: OrderedDict[ExecutionId, Hot] = OrderedDict()
         self._loading: dict[ExecutionId, list[Work]] = {}
-        self._evaluating: dict[ExecutionId, asyncio.Future[Outcome | None]] = {}
+        self._evaluating: dict[ExecutionId, asyncio.Future[None]] = {}
+        self._room = Room()
         """Expressions whose outcomes nobody needs any more once their execution is to be stopped."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.owned: set[int] = set()
@@ -343,32 +345,37 @@ class Executor:
         self._spawn(self._evaluate(hot.id, works[len(seeds) - 1], evaluation))
 
     async def _evaluate(self, id: ExecutionId, work: Work, evaluation: Evaluation) -> None:
-        """Have an expression carried out elsewhere, and apply again what came to it; or go on without, if a stop comes first."""
-        outcome: Outcome | None = None
-        carried = asyncio.ensure_future(self._carried_out(id, evaluation))
+        """Have an expression carried out elsewhere, and apply again what came to it; or go on without, if a stop comes first, or if
+        there is no room for it in line: it is come to once more when there may be."""
+        carried = asyncio.ensure_future(self._carried_out(id, work, evaluation))
+        del evaluation  # it holds all the data that the expression reads
         if may_be_overtaken(work):
             self._evaluating[id] = carried
         try:
-            outcome = await carried
+            await carried
         except asyncio.CancelledError:
             this = asyncio.current_task()
             if this is None or this.cancelling():
                 raise
         finally:
             self._evaluating.pop(id, None)
-        if outcome is not None and work.attempt is not None:
-            work.attempt.outcomes.add(evaluation, outcome)
         await self._load(id)
 
-    async def _carried_out(self, id: ExecutionId, evaluation: Evaluation) -> Outcome | None:
-        """What came of an expression; None if the execution is no longer ours."""
-        while self.owns(id):
+    async def _carried_out(self, id: ExecutionId, work: Work, evaluation: Evaluation) -> None:
+        """Note what came of an expression; or wait until there may be room for it, with nothing of it in hand."""
+        outcome: Outcome | None = None
+        if self.owns(id):
             try:
-                return await self._carry_out_elsewhere(evaluation)
+                outcome = await self._carry_out_elsewhere(evaluation)
             except ExpressionsUnavailableError as error:
                 log.warning("an expression waits to be evaluated", extra={"execution": id.hex(), "reason": str(error)})
-                await asyncio.sleep(1)
-        return None
+        if outcome is None:
+            del evaluation
+            await self._room.wait(lambda: self.owns(id))
+            return
+        self._room.freed()
+        assert work.attempt is not None  # what was put off has one
+        work.attempt.outcomes.add(evaluation, outcome)
 
     def _start_first(self, hot: Hot) -> None:
         """Nothing happens to an execution before its start. What came from the inbox without that is read again after it, and

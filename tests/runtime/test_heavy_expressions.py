@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import tracemalloc
 from typing import Any
 from uuid import UUID
 
 from stepwell.engine.asl.parse import parse_definition
+from stepwell.engine.errors import ExpressionsUnavailableError
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.machine import chunks
@@ -267,3 +270,55 @@ def test_an_item_selector_in_memory_is_evaluated_elsewhere_too() -> None:
     finish = local.run(Script({}), input=Document.parse("{}"))
     assert finish is not None and finish.output is not None, finish
     assert finish.output.value == [[1, TOTAL, 1_700_000_000_000], [2, TOTAL, 1_700_000_000_000]]
+
+
+class Line:
+    """Has room for a few, whom it lets wait until they may; the others it sends away."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.inside = 0
+        self.refused = 0
+        self.may = asyncio.Event()
+
+    async def __call__(self, evaluation: Evaluation) -> Outcome:
+        if self.inside >= self.most:
+            self.refused += 1
+            raise ExpressionsUnavailableError("Too many expressions wait to be evaluated.")
+        self.inside += 1
+        try:
+            await self.may.wait()
+            return await evaluate_here(evaluation)
+        finally:
+            self.inside -= 1
+
+
+async def test_what_finds_no_room_in_line_holds_no_data_meanwhile(database: str) -> None:
+    """Its execution has been written down, and is read back when its turn has come."""
+    count, most, size = 120, 4, 250_000
+    line = Line(most)
+    definition = one(f"{{% $length($states.input.text) + {SUM} %}}")
+    async with open_node(database, evaluate=line) as node:
+        heavy = await node.machine(definition)
+        tracemalloc.start()
+        try:
+            started = [await node.start(heavy, {"n": n, "text": "x" * size}) for n in range(count)]
+            await until(lambda: len(node.engine.executor._room._waiting) >= count - most)
+            gc.collect()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 10 * most * size
+        line.may.set()
+        views = [await node.ended(one.id) for one in started]
+        assert {view.status for view in views} == {Status.SUCCEEDED}
+    assert line.inside == 0
+
+
+async def test_what_waits_for_room_can_be_stopped(database: str) -> None:
+    line = Line(0)
+    async with open_node(database, evaluate=line) as node:
+        started = await node.start(await node.machine(one(f"{{% {SUM} %}}")), {})
+        await until(lambda: line.refused > 0)
+        await node.requests.stop(started.id, None, None)
+        assert (await node.ended(started.id)).status is Status.ABORTED
