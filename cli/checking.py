@@ -157,7 +157,7 @@ def finding_lines(name: str, finding: Diagnostic, lines: Lines, paint: Paint) ->
         text, caret = window(line, finding.column or 1)
         number = f"{finding.line} |"
         yield f"  {paint(number, 'grey')} {text}"
-        yield f"  {paint(number[-1].rjust(len(number)), 'grey')} {' ' * caret}{paint('^', colour)}"
+        yield f"  {paint(number[-1].rjust(len(number)), 'grey')} {' ' * columns_of(text[:caret])}{paint('^', colour)}"
     if finding.location and finding.location.startswith("/") and finding.location != "/":
         yield f"  at {printable(finding.location)}"
     if finding.hint:
@@ -204,6 +204,15 @@ def window(line: str, column: int) -> tuple[str, int]:
     before = "…" if start > first else ""
     after = "…" if start + SHOWN_COLUMNS < len(line.rstrip()) else ""
     return f"{before}{printable(text)}{after}".rstrip(), at - start + len(before)
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal a text takes: two for a wide character, none for a mark over another."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def counted(count: int, noun: str) -> str:

@@ -41,6 +41,7 @@ EXPLANATIONS: Final[Mapping[DiagnosticCode, str]] = {
     DiagnosticCode.UNKNOWN_ERROR_NAME: "ErrorEquals names a `States.` error that does not exist.",
     DiagnosticCode.UNREACHABLE_RETRIER: "Earlier entries of Retry match every error that this one names.",
     DiagnosticCode.UNREACHABLE_CATCHER: "Earlier entries of Catch match every error that this one names.",
+    DiagnosticCode.UNREACHABLE_RULE: "An earlier choice rule matches whenever this one does.",
     DiagnosticCode.HEARTBEAT_TOO_LONG: "HeartbeatSeconds is not smaller than TimeoutSeconds.",
     DiagnosticCode.DISTRIBUTED_ONLY_FIELD: "An inline Map has a field that only Distributed Maps use.",
     DiagnosticCode.NO_EXECUTION_TYPE: "A Distributed Map has no ExecutionType, which AWS's guide says it must.",

@@ -60,6 +60,7 @@ class DiagnosticCode(StrEnum):
     UNKNOWN_ERROR_NAME = "unknown-error-name"
     UNREACHABLE_RETRIER = "unreachable-retrier"
     UNREACHABLE_CATCHER = "unreachable-catcher"
+    UNREACHABLE_RULE = "unreachable-rule"
     HEARTBEAT_TOO_LONG = "heartbeat-too-long"
     DISTRIBUTED_ONLY_FIELD = "distributed-only-field"
     NO_EXECUTION_TYPE = "no-execution-type"

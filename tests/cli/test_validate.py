@@ -388,3 +388,13 @@ def test_names_that_lead_to_nothing(tmp_path: Path) -> None:
     assert "Nothing matches the pattern" in command("validate", tmp_path / "*.json").stderr
     assert "leads to no file" in command("test", tmp_path / "missing.json").stderr
     assert "hint" not in command("graph", tmp_path / "missing.json").stderr
+
+
+def test_the_caret_stands_under_what_comes_after_wide_characters(write: Write) -> None:
+    ran = command(
+        "validate",
+        write('{"StartAt": "A", "States": {"A": {"Type": "Succeed", "Comment": "a\u0308😀字", "End": true}}}'),
+    )
+    line, caret = ran.stdout.splitlines()[1:3]
+    before = line[: line.index('"End"')]
+    assert caret.index("^") == len(before) + 2 - 1  # two wide characters, and a mark over a letter

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from stepwell.engine.asl.lints import (
+    choices,
     context_object,
     errors,
     integrations,
@@ -20,7 +21,7 @@ from stepwell.engine.asl.lints import (
     secrets,
     timeouts,
     variables,
-)  # fmt: skip
+)
 from stepwell.engine.asl.lints.walk import Machine
 from stepwell.engine.asl.report import Report
 from stepwell.engine.asl.resource_rules import Target
@@ -36,6 +37,7 @@ LINTS: Final[tuple[Lint, ...]] = (
     paths.check_path_ends,
     context_object.check_context,
     literals.check_literals,
+    choices.check_choices,
     maps.check_maps,
     loops.check_loops,
     secrets.check_secrets,

@@ -51,6 +51,10 @@ _ODD_NAME: Final = r"""\$\$?(?:\.[^.'"\[\]()\s]+|\[\d+\]|\['[^']*'\])*\.([^.\[(\
 """A path with a quote or a closing bracket in a name that follows a dot."""
 
 
+_STRINGS: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_CALLS_EVAL: Final = re.compile(r"\$eval\s*\(")
+
+
 def check_paths(report: Report, machine: Machine) -> None:
     """Look at every state of every container."""
     pending: list[tuple[Mapping[str, Json], Place, Shape]] = [(machine.definition, None, None)]
@@ -274,6 +278,13 @@ def _check_jsonata(report: Report, state: StateAt) -> None:
                 hint="Read the state's input with $states.input, a variable with $name.",
             )
         _check_states_members(report, state, expression, place)
+        if "eval" in expression.called and _CALLS_EVAL.search(_STRINGS.sub("''", source)):
+            report.warn(
+                place,
+                "There is no function '$eval': AWS leaves it out",
+                DiagnosticCode.FAILING_CALL,
+                hint="Text that is JSON is read by $parse.",
+            )
 
 
 def _check_states_members(report: Report, state: StateAt, expression: Jsonata, place: Place) -> None:

@@ -7,12 +7,13 @@ nothing of outside.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from stepwell.engine.asl.diagnostics import DiagnosticCode
 from stepwell.engine.asl.language import QueryLanguage
-from stepwell.engine.asl.lints.references import assigned, references
+from stepwell.engine.asl.lints.references import assigned, expressions_of, references
 from stepwell.engine.asl.lints.walk import Machine, StateAt
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.jsontypes import Json
@@ -20,6 +21,79 @@ from stepwell.engine.jsontypes import Json
 _VISITS_PER_STATE: Final = 50
 _MOST_WORK: Final = 20_000_000
 """Bounds of the analysis, which no machine that people write comes near. Beyond them nothing is said."""
+FUNCTION_NAMES: Final = frozenset(
+    [
+        "string",
+        "length",
+        "substring",
+        "substringBefore",
+        "substringAfter",
+        "uppercase",
+        "lowercase",
+        "trim",
+        "pad",
+        "contains",
+        "split",
+        "join",
+        "match",
+        "replace",
+        "base64encode",
+        "base64decode",
+        "encodeUrlComponent",
+        "encodeUrl",
+        "decodeUrlComponent",
+        "decodeUrl",
+        "number",
+        "abs",
+        "floor",
+        "ceil",
+        "round",
+        "power",
+        "sqrt",
+        "random",
+        "formatNumber",
+        "formatBase",
+        "formatInteger",
+        "parseInteger",
+        "sum",
+        "max",
+        "min",
+        "average",
+        "boolean",
+        "not",
+        "exists",
+        "count",
+        "append",
+        "sort",
+        "reverse",
+        "shuffle",
+        "distinct",
+        "zip",
+        "keys",
+        "lookup",
+        "spread",
+        "merge",
+        "sift",
+        "each",
+        "error",
+        "assert",
+        "type",
+        "now",
+        "millis",
+        "fromMillis",
+        "toMillis",
+        "map",
+        "filter",
+        "single",
+        "reduce",
+        "partition",
+        "range",
+        "hash",
+        "uuid",
+        "parse",
+    ]
+)
+"""The functions of JSONata, but for $eval, and AWS's."""
 _NONE: Final[frozenset[str]] = frozenset()
 
 
@@ -58,6 +132,17 @@ def _check_state(report: Report, state: StateAt, known: frozenset[str], everywhe
     for name, place in references(state, report.expressions).items():
         if name in known:
             continue
+        if state.language is QueryLanguage.JSONATA and _is_called(state, name):
+            near = report.nearest(name, FUNCTION_NAMES)
+            report.warn(
+                place,
+                f"There is no function '${name}'",
+                DiagnosticCode.UNASSIGNED_VARIABLE,
+                hint=f"Did you mean '${near}'?"
+                if near
+                else "Functions are JSONata's own, AWS's, and those an expression defines.",
+            )
+            continue
         if name in everywhere:
             hint = (
                 "A state assigns it, but none on a way to here. Assign it before, or lead through the state that does."
@@ -72,6 +157,11 @@ def _check_state(report: Report, state: StateAt, known: frozenset[str], everywhe
             DiagnosticCode.UNASSIGNED_VARIABLE,
             hint=hint,
         )
+
+
+def _is_called(state: StateAt, name: str) -> bool:
+    called = re.compile(rf"\${re.escape(name)}\s*\(")
+    return any(called.search(text) for text, _ in expressions_of(state))
 
 
 def _before(

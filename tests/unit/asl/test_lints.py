@@ -269,6 +269,58 @@ def test_a_loop_in_a_branch() -> None:
     ]
 
 
+# Choice rules
+
+
+def rules(*given: dict[str, Any], default: bool = True, **fields: Any) -> list[tuple[str, str | None]]:
+    state = {
+        "Type": "Choice",
+        "Choices": [{**rule, "Next": "Z"} for rule in given],
+        **({"Default": "Z"} if default else {}),
+    }
+    return codes({"A": state, "Z": {"Type": "Succeed"}}, **fields)
+
+
+def test_rules_that_ask_what_another_has_asked() -> None:
+    one = {"Variable": "$.a", "NumericEquals": 1}
+    assert rules(one, {"NumericEquals": 2, "Variable": "$.a"}) == []
+    assert rules(one, {"NumericEquals": 1, "Variable": "$.a", "Comment": "again"}) == [
+        ("unreachable-rule", "/States/A/Choices[1]")
+    ]
+
+
+@pytest.mark.parametrize("always", (True, "{% true %}"))
+def test_rules_after_one_that_always_matches(always: Any) -> None:
+    asks = {"Condition": "{% $states.input.a %}"}
+    jsonata_too: dict[str, Any] = {"QueryLanguage": "JSONata", "default": False}
+    assert rules(asks, {"Condition": always}, **jsonata_too) == []
+    assert rules({"Condition": always}, asks, **jsonata_too) == [("unreachable-rule", "/States/A/Choices[1]")]
+    assert rules({"Condition": always}, QueryLanguage="JSONata") == [("unreachable-rule", "/States/A/Default")]
+
+
+def test_rules_that_are_still_to_be_filled_in_may_differ() -> None:
+    state = {"Type": "Choice", "Choices": [{"Ref": "P"}, {"Ref": "P"}], "Default": "Z"}
+    assert "unreachable-rule" not in [code for code, _ in codes({"A": state, "Z": {"Type": "Succeed"}})]
+
+
+# Functions of JSONata
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), (("$summ([1])", "'$sum'"), ("$lenght ('a')", "'$length'"), ("$qqqq()", "AWS's"))
+)
+def test_functions_that_do_not_exist(text: str, hint: str) -> None:
+    (found,) = findings({"A": ends(Output=f"{{% {text} %}}")}, QueryLanguage="JSONata")
+    assert (found.code, found.location) == ("unassigned-variable", "/States/A/Output")
+    assert found.message.startswith("There is no function '$")
+    assert hint in (found.hint or "")
+
+
+def test_eval_does_not_exist() -> None:
+    assert jsonata({"A": ends(Output="{% $eval('1 + 1') %}")}) == [("failing-call", "/States/A/Output")]
+    assert jsonata({"A": ends(Output="{% '$eval(1)' %}")}) == []
+
+
 # Integrations
 
 
