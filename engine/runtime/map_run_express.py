@@ -15,15 +15,19 @@ from typing import Final
 
 import msgspec
 
+from stepwell.engine import ids
 from stepwell.engine.asl.states import StateMachine
+from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import NO_DATA
 from stepwell.engine.machine.map_events import ChildFinished
+from stepwell.engine.machine.map_run import child_of
+from stepwell.engine.map_ports import MapItem, StoredMapRun
 from stepwell.engine.ports import ExpressStart, ExpressView
 from stepwell.engine.runtime.express import RUN_BYTES, Run
 from stepwell.engine.runtime.map_run_tools import PAGE_ITEMS, TURN_SECONDS, Mail, Mailbox, Tools
 from stepwell.engine.states_errors import ErrorName
-from stepwell.engine.telemetry import EXPRESS_ENDED, EXPRESS_STARTED
+from stepwell.engine.telemetry import EXPRESS_ENDED, EXPRESS_RERUNS, EXPRESS_STARTED
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +43,18 @@ class Begun:
     number: int
     start: ExpressStart
     redrives: int = 0
+
+
+def begun_child(run: StoredMapRun, item: MapItem, now: int, attempt: int) -> Begun:
+    """The child of an item, about to be run for the `attempt`th time since it began."""
+    name, arn = child_of(run.arn, run.id, item.number, express=True)
+    machine_arn, machine_name = ids.labelled_machine(arn)
+    start = ExpressStart(
+        id=ids.execution_id(arn), arn=arn, name=name, machine_key=run.machine_key, revision=run.revision,
+        machine_arn=machine_arn, machine_name=machine_name, role_arn=run.role_arn, input=Document.trusted(item.input),
+        started_at=item.started_at or now, attempt=attempt,
+    )  # fmt: skip
+    return Begun(item.number, start, item.redrives)
 
 
 class ExpressChildren:
@@ -132,6 +148,8 @@ class ExpressChildren:
             self._end(ChildFinished(number, Status.FAILED, now, error=ErrorName.RUNTIME, cause=cause))
             return
         self._express.metrics.count(EXPRESS_STARTED, "child")
+        if child.start.attempt > 1:
+            self._express.metrics.count(EXPRESS_RERUNS)
         self._runs[number] = run
         run.ended.add_done_callback(lambda ended: self._over(number, run, ended))
 
@@ -149,7 +167,8 @@ class ExpressChildren:
         self._ended[event.item] = size
         self.folded_all.clear()
         self._box.mail.append(Mail(event, None))
-        if not self._waiting or len(self._ended) >= PAGE_ITEMS:  # many ends are written together
+        starting = self._starting is not None and not self._starting.done()
+        if not starting or len(self._ended) >= PAGE_ITEMS:  # many ends are written together
             self._box.wake.set()
 
 

@@ -17,17 +17,15 @@ from typing import Final
 from stepwell.engine import ids
 from stepwell.engine.errors import StoreUnavailableError
 from stepwell.engine.ids import ExecutionId
-from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.map_events import ChildFinished, MapRunRedriven, MapRunStopped, MapRunUpdated
 from stepwell.engine.machine.map_run import ENDS, Ended, ItemStatus, Plan, child_of
 from stepwell.engine.machine.snapshot import ExecutionInfo
 from stepwell.engine.map_ports import MapItem, MapRunEntry, NewChild, StoredMapRun
-from stepwell.engine.ports import ExpressStart
 from stepwell.engine.runtime.failpoints import reach
 from stepwell.engine.runtime.map_run_end import Ending
-from stepwell.engine.runtime.map_run_express import GIVEN_UP, MAX_RUNS, Begun, ExpressChildren
+from stepwell.engine.runtime.map_run_express import GIVEN_UP, MAX_RUNS, Begun, ExpressChildren, begun_child
 from stepwell.engine.runtime.map_run_pages import Pages
 from stepwell.engine.runtime.map_run_tools import (
     PAGE_BYTES,
@@ -97,7 +95,9 @@ class Steps:
             after = page[-1].number
         if self._stored.express:
             self._lost = {number for number in self._running if number not in self._express}
-            if self._lost and not self._express.all_here:  # else they were begun by a step of which no answer came
+            if not self._lost:
+                self._express.all_here = True
+            elif not self._express.all_here:  # else they were begun by a step of which no answer came
                 self._plan.progress.losses += 1
 
     async def close(self) -> None:
@@ -358,7 +358,7 @@ class Steps:
     def _begin(self, entry: MapRunEntry, item: MapItem) -> None:
         self._running[item.number] = item.size
         if self._stored.express:
-            self._begin_express(item, entry.now, attempt=1)
+            self._run_express(item, entry.now, attempt=1)
             return
         name, arn, id = self._child(item.number)
         entry.children.append(NewChild(id=id, name=name, arn=arn, number=item.number, input=item.input))
@@ -401,16 +401,9 @@ class Steps:
 
     # -- Express children ------------------------------------------------------------------------------------------
 
-    def _begin_express(self, item: MapItem, now: int, attempt: int) -> None:
-        stored = self._stored
-        name, arn, id = self._child(item.number)
-        machine_arn, machine_name = ids.labelled_machine(arn)
-        start = ExpressStart(
-            id=id, arn=arn, name=name, machine_key=stored.machine_key, revision=stored.revision, machine_arn=machine_arn,
-            machine_name=machine_name, role_arn=stored.role_arn, input=Document.trusted(item.input),
-            started_at=item.started_at or now, attempt=attempt,
-        )  # fmt: skip
-        self._begun.append(Begun(item.number, start, item.redrives))
+    def _run_express(self, item: MapItem, now: int, attempt: int) -> None:
+        """Have a child run once the step is written."""
+        self._begun.append(begun_child(self._stored, item, now, attempt))
         self._begun_bytes += len(item.input)
 
     async def _run_again(self, entry: MapRunEntry) -> None:
@@ -426,7 +419,7 @@ class Steps:
                 if attempt > MAX_RUNS:
                     self._give_up(entry, item)
                 elif self._has_memory(len(item.input)):
-                    self._begin_express(item, entry.now, attempt)
+                    self._run_express(item, entry.now, attempt)
                 else:
                     return
                 self._lost.discard(item.number)

@@ -81,7 +81,7 @@ async def test_an_execution_that_cannot_be_run_fails_alone(database: str, monkey
         return begun
 
     async def together(self: PostgresExpress, name: Any, starts: Any) -> Any:
-        if starts[0].name == "first":  # the others are to be written together
+        if [start.name for start in starts] == ["first"]:  # the others are to be written together
             await until(lambda: len(node.engine.express_log._begins) == len(names))
         return await begin(self, name, starts)
 
