@@ -166,6 +166,9 @@ class MapRunView:
     progress: Progress
     redriven_at: int | None = None
     express: bool = False
+    pending_redrive: int = 0
+    """Of the children that are pending, those that have run before; and how many items they have been given."""
+    pending_redrive_items: int = 0
 
 
 class MapRunReader(Protocol):

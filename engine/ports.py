@@ -153,6 +153,8 @@ class ExecutionView(AnyExecutionView):
     """For a child execution: its Map Run."""
     item_count: int | None = None
     """For a child execution: how many items it has been given."""
+    pending_redrive: bool = False
+    """For a child execution that has not ended well: its Map Run goes on, and is to redrive it when there is room."""
 
 
 class Waited(NamedTuple):
@@ -174,6 +176,8 @@ class ExecutionFilter:
     map_run: ExecutionId | None = None
     """Its child executions; None: those that are no Map Run's children."""
     redriven: bool | None = None
+    pending_redrive: bool | None = None
+    """Those that wait to be redriven by their Map Run, or those that do not."""
 
 
 class ExecutionReader(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from stepwell.api.http import Request
 from stepwell.api.wire import shapes
-from stepwell.api.wire.shapes import Answer, seconds
+from stepwell.api.wire.shapes import PENDING_REDRIVE, Answer, seconds
 from stepwell.engine import limits
 from stepwell.engine.asl.diagnostics import Severity
 from stepwell.engine.machine.commands import Status
@@ -170,7 +170,7 @@ async def list_executions(services: Services, request: Request, input: Input) ->
         raise refusals.invalid("Exactly one of 'stateMachineArn' and 'mapRunArn' must be specified")
     if arn is None:
         return await _list_children(services, input)
-    if input.get("redriveFilter") or input.get("statusFilter") == "PENDING_REDRIVE":
+    if input.get("redriveFilter") or input.get("statusFilter") == PENDING_REDRIVE:
         raise refusals.invalid("'redriveFilter' and the status PENDING_REDRIVE need 'mapRunArn'")
     status = input.get("statusFilter")
     page = await services.executions.list_of_machine(
@@ -185,11 +185,10 @@ async def list_executions(services: Services, request: Request, input: Input) ->
 async def _list_children(services: Services, input: Input) -> Answer:
     """ListExecutions of a Map Run."""
     status, redriven = input.get("statusFilter"), input.get("redriveFilter")
-    if status == "PENDING_REDRIVE":
-        return {"executions": []}  # children to be redriven wait as items of the Map Run, not as executions
     page = await services.map_runs.children(
         input["mapRunArn"],
-        status=None if status is None else Status(status),
+        status=None if status in (None, PENDING_REDRIVE) else Status(status),
+        pending_redrive=status == PENDING_REDRIVE,
         redriven=None if redriven is None else redriven == "REDRIVEN",
         max_results=input.get("maxResults"),
         token=input.get("nextToken"),

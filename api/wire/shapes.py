@@ -90,13 +90,17 @@ def machine_item(record: MachineRecord) -> Answer:
     }
 
 
+PENDING_REDRIVE: Final = "PENDING_REDRIVE"
+"""The status that children of a Map Run show while they wait to be redriven."""
+
+
 def execution_item(view: ExecutionView) -> Answer:
     """An item of ListExecutions."""
     answer: Answer = {
         "executionArn": view.arn,
         "stateMachineArn": view.machine_arn,
         "name": view.name,
-        "status": view.status.value,
+        "status": PENDING_REDRIVE if view.pending_redrive else view.status.value,
         "startDate": seconds(view.started_at),
         "redriveCount": view.redrive_count,
     }
@@ -113,9 +117,9 @@ def execution_item(view: ExecutionView) -> Answer:
     return answer
 
 
-def _tally(tally: Tally, written: int) -> Answer:
+def _tally(tally: Tally, written: int, pending_redrive: int) -> Answer:
     return {
-        "pending": tally.pending,
+        "pending": tally.pending - pending_redrive,
         "running": tally.running,
         "succeeded": tally.succeeded,
         "failed": tally.failed,
@@ -123,6 +127,7 @@ def _tally(tally: Tally, written: int) -> Answer:
         "aborted": tally.aborted,
         "total": tally.total,
         "resultsWritten": written,
+        "pendingRedrive": pending_redrive,
     }
 
 
@@ -158,8 +163,8 @@ def map_run(view: MapRunView) -> Answer:
         "maxConcurrency": view.max_concurrency,
         "toleratedFailurePercentage": view.tolerated_percentage,
         "toleratedFailureCount": view.tolerated_count,
-        "itemCounts": _tally(progress.items, progress.items_written),
-        "executionCounts": _tally(progress.executions, progress.results_written),
+        "itemCounts": _tally(progress.items, progress.items_written, view.pending_redrive_items),
+        "executionCounts": _tally(progress.executions, progress.results_written, view.pending_redrive),
     }
     if view.stopped_at is not None:
         answer["stopDate"] = seconds(view.stopped_at)

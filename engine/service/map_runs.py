@@ -57,17 +57,22 @@ class MapRuns:
         arn: str,
         *,
         status: Status | None = None,
+        pending_redrive: bool = False,
         redriven: bool | None = None,
         max_results: int | None = None,
         token: str | None = None,
     ) -> Page[ExecutionView]:
-        """The child executions of a Map Run, newest first (ListExecutions with mapRunArn)."""
+        """The child executions of a Map Run, newest first (ListExecutions with mapRunArn): all, those of a status, or those that wait
+        to be redriven, which have no other status meanwhile."""
         view = await self.describe(arn)
+        if view.express and pending_redrive:
+            return Page([])  # they are begun anew, and no redrive of one of them is seen
         if view.express:
             return await self._express_children.page(
                 view, status=status, redriven=redriven, max_results=max_results, token=token
             )
-        where = ExecutionFilter(status=status, map_run=view.id, redriven=redriven)
+        pending = pending_redrive if pending_redrive or status is not None else None
+        where = ExecutionFilter(status=status, map_run=view.id, redriven=redriven, pending_redrive=pending)
         return await self._executions.list(where, max_results=max_results, token=token)
 
     async def update(

@@ -18,9 +18,11 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    exists,
     func,
     lateral,
     literal_column,
+    not_,
     select,
     true,
     tuple_,
@@ -29,6 +31,7 @@ from sqlalchemy import (
 from stepwell.engine.ids import ExecutionId, as_uuid, labelled_machine
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import HistoryEvent
+from stepwell.engine.machine.map_run import ItemStatus
 from stepwell.engine.ports import ExecutionFilter, ExecutionView, Page
 from stepwell.engine.store.codes import STATUS_CODES, STATUS_OF
 from stepwell.engine.store.pages import make_position, page_of, read_position
@@ -37,6 +40,20 @@ from stepwell.engine.store.tables import execution, history_chunk, map_item, map
 from stepwell.engine.store.views import EXECUTIONS, events_in, history_range, scope_of, with_data
 
 _RUNNING: Final = STATUS_CODES[Status.RUNNING]
+
+_pending_redrive: Final = exists(
+    select(literal_column("1"))
+    .select_from(map_item.join(map_run, map_run.c.id == map_item.c.map_run))
+    .where(
+        map_item.c.map_run == execution.c.map_run,
+        map_item.c.item == execution.c.map_item,
+        map_item.c.status.in_([literal_column(str(int(one))) for one in (ItemStatus.PENDING, ItemStatus.RUNNING)]),
+        map_item.c.redrives > execution.c.redrive_count,
+        map_run.c.stopped_at.is_(None),
+        execution.c.status != literal_column(str(_RUNNING)),
+    )
+).correlate(execution)
+"""Whether a child is to be redriven, and has not been yet: its Map Run counts a redrive more than the execution does."""
 
 _view: Final = select(
     execution.c.id,
@@ -60,6 +77,7 @@ _view: Final = select(
     .where(map_item.c.map_run == execution.c.map_run, map_item.c.item == execution.c.map_item)
     .scalar_subquery()
     .label("item_count"),
+    _pending_redrive.label("pending_redrive"),
 ).join(state_machine, state_machine.c.key == execution.c.machine_key)
 
 _of_execution: Final = and_(
@@ -147,6 +165,8 @@ _CONDITIONS: Final[dict[str, Any]] = {
     "map_run": execution.c.map_run == given("map_run", Uuid),
     "redriven": execution.c.redrive_count > literal_column("0", Integer),
     "not_redriven": execution.c.redrive_count == literal_column("0", Integer),
+    "pending_redrive": _pending_redrive,
+    "not_pending_redrive": not_(_pending_redrive),
 }
 
 
@@ -180,6 +200,7 @@ def _execution(row: Row) -> ExecutionView:
         alias_arn=row["alias_arn"],
         map_run_arn=row["map_run_arn"],
         item_count=row["item_count"],
+        pending_redrive=row["pending_redrive"],
     )
 
 
@@ -209,6 +230,8 @@ class PostgresExecutions:
         conditions = {*values, "of_nobody" if where.map_run is None else "map_run"}
         if where.redriven is not None:
             conditions.add("redriven" if where.redriven else "not_redriven")
+        if where.pending_redrive is not None:
+            conditions.add("pending_redrive" if where.pending_redrive else "not_pending_redrive")
         statement = _listing(frozenset(conditions if after is None else {*conditions, "after"}))
         if where.map_run is not None:
             values["map_run"] = as_uuid(where.map_run)

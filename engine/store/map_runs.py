@@ -184,8 +184,11 @@ def _text(text: str | None) -> str | None:
 
 _VIEW: Final = (
     "SELECT m.id, m.arn, e.arn AS execution_arn, e.machine_key, e.revision, m.status, m.started_at, m.stopped_at, m.max_concurrency, m.tolerated_count,"
-    " m.tolerated_percentage, m.progress, m.redriven_at, m.express FROM map_run m JOIN execution e ON e.id = m.execution_id"
-)
+    " m.tolerated_percentage, m.progress, m.redriven_at, m.express, again.children, again.items FROM map_run m JOIN execution e ON e.id = m.execution_id"
+    " CROSS JOIN LATERAL (SELECT count(*) AS children, coalesce(sum(i.size), 0) AS items FROM map_item i"
+    " WHERE m.redriven_at IS NOT NULL AND m.stopped_at IS NULL AND i.map_run = m.id AND i.redrives > 0"
+    " AND i.status = :pending) again"
+).replace(":pending", str(int(ItemStatus.PENDING)))
 
 
 class PostgresMapRuns:
@@ -276,4 +279,6 @@ def _view(row: Any) -> MapRunView:
         progress=_progress.decode(row["progress"]),
         redriven_at=row["redriven_at"],
         express=row["express"],
+        pending_redrive=row["children"],
+        pending_redrive_items=row["items"],
     )

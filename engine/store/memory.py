@@ -86,6 +86,9 @@ class MemoryDatabase:
     connections: dict[str, ConnectionRecord] = field(default_factory=dict)
     api_keys: dict[str, ApiKeyRecord] = field(default_factory=dict)
 
+    pending_redrive: Callable[[StoredRow], bool] = lambda _: False
+    """Whether a child waits to be redriven, for which one must know Map Runs."""
+
     def live(self, arn: str) -> MachineRecord | None:
         """The machine of this ARN that is not deleted."""
         found = (one for key, one in self.machines.items() if one.arn == arn and key not in self.deleted)
@@ -263,10 +266,10 @@ class MemoryExecutions:
         if row is None:
             return None
         if not data:
-            return _shown(row)
+            return self._shown(row.view)
         first = row.chunks[0] if row.chunks else None
         with_events = (one for one in reversed(row.chunks) if decode_events(one).first_event <= row.view.last_event)
-        return with_data(_shown(row), first, next(with_events, None))
+        return with_data(self._shown(row.view), first, next(with_events, None))
 
     async def list(self, where: ExecutionFilter, limit: int, after: str | None) -> Page[ExecutionView]:
         keys = {key for key, one in self._database.machines.items() if one.arn == where.machine_arn}
@@ -277,6 +280,7 @@ class MemoryExecutions:
             return (
                 where.map_run == self._database.executions[one.id].map_run
                 and (where.machine_arn is None or one.machine_key == of)
+                and (where.pending_redrive is None or self._shown(one).pending_redrive is where.pending_redrive)
                 and (where.redriven is None or (one.redrive_count > 0) is where.redriven)
                 and (where.status is None or one.status is where.status)
                 and (where.started_after is None or one.started_at >= where.started_after)
@@ -284,7 +288,7 @@ class MemoryExecutions:
                 and (where.name_prefix is None or one.name.startswith(where.name_prefix))
             )
 
-        rows = [_shown(row) for row in self._database.executions.values() if shown(row.view)]
+        rows = [self._shown(row.view) for row in self._database.executions.values() if shown(row.view)]
         scope = scope_of(EXECUTIONS, where)
         return page(rows, lambda one: (one.started_at, one.id), scope, limit, after, newest=True)
 
@@ -297,12 +301,13 @@ class MemoryExecutions:
         last = row.view.last_event
         return events_in(history_range(last, after, limit, reverse), row.chunks), last
 
-
-def _shown(row: StoredRow) -> ExecutionView:
-    if row.map_run is None:
-        return row.view
-    machine_arn, machine_name = labelled_machine(row.view.arn)
-    return replace(row.view, machine_arn=machine_arn, machine_name=machine_name)
+    def _shown(self, view: ExecutionView) -> ExecutionView:
+        row = self._database.executions[view.id]
+        if row.map_run is None:
+            return view
+        machine_arn, machine_name = labelled_machine(view.arn)
+        pending = self._database.pending_redrive(row)
+        return replace(view, machine_arn=machine_arn, machine_name=machine_name, pending_redrive=pending)
 
 
 class MemoryDeadLetters:

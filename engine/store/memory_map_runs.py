@@ -152,12 +152,15 @@ class MemoryMapRuns:
 
     def _view(self, id: ExecutionId, row: MapRunRow) -> MapRunView:
         parent = self._store.executions[row.parent].view
+        again = [item for item in row.items.values() if item.redrives and item.status is ItemStatus.PENDING]
+        again = again if row.stopped_at is None else []
         return MapRunView(
             id=id, arn=row.new.arn, execution_arn=parent.arn, machine_key=parent.machine_key, revision=parent.revision,
             status=row.status,
             started_at=row.started_at, stopped_at=row.stopped_at, max_concurrency=row.new.max_concurrency,
             tolerated_count=row.new.tolerated_count or 0, tolerated_percentage=row.new.tolerated_percentage or 0.0,
             progress=_progress(row), redriven_at=row.redriven_at, express=row.new.express,
+            pending_redrive=len(again), pending_redrive_items=sum(item.size for item in again),
         )  # fmt: skip
 
     async def list(

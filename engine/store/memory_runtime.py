@@ -21,6 +21,7 @@ from stepwell.engine.machine import chunks
 from stepwell.engine.machine.commands import Status, TimerKind
 from stepwell.engine.machine.events import Event, Started, TaskStarted
 from stepwell.engine.machine.map_events import Message
+from stepwell.engine.machine.map_run import ItemStatus
 from stepwell.engine.map_ports import MapItem, NewMapRun
 from stepwell.engine.messages import Claim, WorkerReport
 from stepwell.engine.ports import (
@@ -103,6 +104,7 @@ class MemoryRuntimeStore:
         self.timers: dict[TaskKey, TimerRow] = {}
         self.heartbeats: dict[TaskKey, int] = {}
         self.map_runs: dict[ExecutionId, MapRunRow] = {}
+        self.database.pending_redrive = self._pending_redrive
         self.inbox_rows: dict[int, tuple[int, ExecutionId, bytes]] = {}
         self.workers: dict[UUID, int] = {}
         self.running: dict[UUID, frozenset[str]] = {}
@@ -191,6 +193,13 @@ class MemoryRuntimeStore:
             self.put(receiver, message)
 
     # -- loading ---------------------------------------------------------------------------------------------------
+
+    def _pending_redrive(self, row: StoredRow) -> bool:
+        run = self.map_runs.get(row.map_run) if row.map_run is not None else None
+        item = run.items.get(row.map_item) if run is not None and run.stopped_at is None else None
+        if item is None or item.status not in (ItemStatus.PENDING, ItemStatus.RUNNING):
+            return False
+        return item.redrives > row.view.redrive_count and row.view.status is not Status.RUNNING
 
     async def load(self, id: ExecutionId) -> StoredExecution | None:
         row = self.executions.get(id)

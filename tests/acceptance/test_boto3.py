@@ -195,6 +195,65 @@ def _until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came")
 
 
+def failed_children(server: Stepwell, sfn: Any, items: int) -> tuple[str, str, str]:
+    """A Map Run that gave up after two children, one at a time; the ARNs of its activity, its parent and itself."""
+    activity = sfn.create_activity(name=fresh("child"))["activityArn"]
+    work = machine(Work={"Type": "Task", "Resource": activity, "End": True})
+    processor = {**work, "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}}
+    bounds = {"MaxConcurrency": 1, "ToleratedFailureCount": 1}
+    definition = machine(Each={"Type": "Map", "Label": "L", "ItemProcessor": processor, **bounds})
+    run = start(sfn, create(sfn, definition), input=json.dumps(list(range(items))))
+    for _ in range(2):
+        task = sfn.get_activity_task(activityArn=activity)
+        sfn.send_task_failure(taskToken=task["taskToken"], error="Broken")
+    assert ended(server, sfn, run)["status"] == "FAILED"
+    (map_run,) = sfn.list_map_runs(executionArn=run)["mapRuns"]
+    return activity, run, map_run["mapRunArn"]
+
+
+def children(sfn: Any, map_run: str, status: str) -> list[str]:
+    """The ARNs of the children with a status, which all of them show."""
+    found = sfn.list_executions(mapRunArn=map_run, statusFilter=status)["executions"]
+    assert all(one["status"] == status for one in found)
+    return sorted(one["executionArn"] for one in found)
+
+
+def test_children_that_wait_to_be_redriven_say_so(server: Stepwell, sfn: Any) -> None:
+    """Two of three have failed when the run gives up; one at a time is redriven, and the other waits."""
+    activity, run, map_run = failed_children(server, sfn, 3)
+    failed = children(sfn, map_run, "FAILED")
+    assert (len(failed), children(sfn, map_run, "PENDING_REDRIVE")) == (2, [])
+    sfn.redrive_execution(executionArn=run)
+    task = sfn.get_activity_task(activityArn=activity)
+    (waiting,), (running,) = children(sfn, map_run, "PENDING_REDRIVE"), children(sfn, map_run, "RUNNING")
+    assert sorted([waiting, running]) == failed
+    assert children(sfn, map_run, "FAILED") == []
+    listed = sfn.list_executions(mapRunArn=map_run)["executions"]
+    assert {one["executionArn"]: one["status"] for one in listed} == {waiting: "PENDING_REDRIVE", running: "RUNNING"}
+    assert sfn.describe_execution(executionArn=waiting)["status"] == "PENDING_REDRIVE"
+    for counts in ("executionCounts", "itemCounts"):
+        told = sfn.describe_map_run(mapRunArn=map_run)[counts]
+        assert (told["pendingRedrive"], told["pending"], told["running"], told["total"]) == (1, 1, 1, 3)
+    sfn.send_task_success(taskToken=task["taskToken"], output="1")
+    for _ in range(2):
+        task = sfn.get_activity_task(activityArn=activity)
+        sfn.send_task_success(taskToken=task["taskToken"], output="1")
+    assert ended(server, sfn, run)["status"] == "SUCCEEDED"
+    assert len(children(sfn, map_run, "SUCCEEDED")) == 3
+    assert sfn.describe_map_run(mapRunArn=map_run)["executionCounts"]["pendingRedrive"] == 0
+
+
+def test_children_that_waited_when_their_run_was_stopped_are_what_they_were(server: Stepwell, sfn: Any) -> None:
+    activity, run, map_run = failed_children(server, sfn, 2)
+    sfn.redrive_execution(executionArn=run)
+    sfn.get_activity_task(activityArn=activity)
+    waiting = children(sfn, map_run, "PENDING_REDRIVE")
+    sfn.stop_execution(executionArn=run)
+    _until(lambda: sfn.describe_map_run(mapRunArn=map_run)["status"] == "ABORTED")
+    assert (children(sfn, map_run, "PENDING_REDRIVE"), children(sfn, map_run, "FAILED")) == ([], waiting)
+    assert sfn.describe_map_run(mapRunArn=map_run)["executionCounts"]["pendingRedrive"] == 0
+
+
 # -------------------------------------------------------------------------------------------------- activities and tasks
 
 

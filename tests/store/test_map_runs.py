@@ -24,8 +24,8 @@ from stepwell.engine.store.memory_map_runs import MemoryMapRuns
 from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
 from stepwell.engine.store.runtime_store import PostgresRuntimeStore
 from tests.store.conftest import ALL, NODE, RuntimeStores
-from tests.support.local_machine import START
-from tests.support.stored import StoredRun
+from tests.support.local_machine import START, info_of
+from tests.support.stored import FAIL, StoredRun
 
 ARN = "arn:aws:states:us-east-1:000000000000:mapRun:Machine/L:6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
 ID = execution_id(ARN)
@@ -204,6 +204,39 @@ async def test_what_has_not_succeeded_becomes_pending_again(runs: Runs) -> None:
     assert await runs.store.unsuccessful(ID) == {}
     run = await runs.store.load_map_run(ID)
     assert run is not None and run.redriven_at == START + 9
+
+
+async def test_a_child_that_is_to_be_redriven_shows_that_until_it_is(runs: Runs) -> None:
+    await runs.step(
+        items_new=[item(number, ItemStatus.RUNNING) for number in range(3)], children=[child(n) for n in range(3)]
+    )
+    children = [child(number) for number in range(3)]
+
+    async def pending() -> list[int]:
+        found: dict[bool | None, set[ExecutionId]] = {}
+        for waits in (True, False, None):
+            page = await runs.executions.list(ExecutionFilter(map_run=ID, pending_redrive=waits), 10, None)
+            found[waits] = {view.id for view in page.items if waits is not None or view.pending_redrive}
+        assert found[True] == found[None] and len(found[True] | found[False]) == 3
+        return [number for number, one in enumerate(children) if one.id in found[True]]
+
+    async def counted() -> tuple[int, int]:
+        view = await runs.reader.describe(ID)
+        assert view is not None
+        return view.pending_redrive, view.pending_redrive_items
+
+    for number in range(3):
+        failed = StoredRun(FAIL, info=msgspec.structs.replace(info_of(), id=child(number).id)).start()
+        (entry,) = failed.run().entries
+        assert await runs.of.store.commit(NODE, [replace(entry, new=None)])
+    await runs.step(items_ended=[item(number, ItemStatus.FAILED) for number in range(3)])
+    assert (await pending(), await counted()) == ([], (0, 0))
+    await runs.step(again=True, redriven_at=START + 9)
+    assert (await pending(), await counted()) == ([0, 1, 2], (3, 6))
+    await runs.step(items_started=[0])
+    assert (await pending(), await counted()) == ([0, 1, 2], (2, 4))  # the execution does not know of it yet
+    await runs.step(status=Status.ABORTED, stopped_at=START + 10)
+    assert (await pending(), await counted()) == ([], (0, 0))
 
 
 async def test_messages_come_and_go_with_the_steps(runs: Runs) -> None:
