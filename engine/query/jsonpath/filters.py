@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from stepwell.engine.errors import InvalidQueryError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonpath.literals import read_literal, skip_blanks
-from stepwell.engine.query.jsonpath.operators import OPERATORS, UNDEFINED, Operand
+from stepwell.engine.query.jsonpath.operators import OPERATORS, UNDEFINED, MismatchError, Operand
 from stepwell.engine.query.jsonpath.parser import closing
 from stepwell.engine.query.jsonpath.patterns import compile_pattern
 
@@ -36,7 +36,14 @@ def compile_filter(criteria: str, compile_path: CompilePath) -> Predicate:
     predicate = parser.read_or(0)
     if parser.skip() != len(criteria):
         raise parser.invalid("the end of the filter is expected")
-    return predicate
+
+    def holds(item: Json, root: Json) -> bool:
+        try:
+            return predicate(item, root)
+        except MismatchError:
+            return False
+
+    return holds
 
 
 class _FilterParser:
@@ -148,8 +155,8 @@ class _FilterParser:
                 if end < 0:
                     raise self.invalid(f"the {char!r} is not closed")
                 self.position = end + 1
-            elif char in _RELATIONAL or char in " \t\r\n)," or self.text.startswith(("&&", "||"), self.position):
-                break
+            elif char in _RELATIONAL or char in " \t\r\n),":
+                break  # `&&` and `||` do not end a path: the dialect takes them for part of a name
             else:
                 self.position += 1
         return self.text[start : self.position]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeAlias, cast
 
 from stepwell.engine.errors import QueryError
-from stepwell.engine.jsontypes import Json
+from stepwell.engine.jsontypes import Json, write_text
 from stepwell.engine.query.values import is_number
 
 PathFunction: TypeAlias = Callable[[Json, Sequence[Json]], Json]
@@ -59,7 +59,11 @@ def _length(model: Json, arguments: Sequence[Json]) -> Json:
 
 def _concat(model: Json, arguments: Sequence[Json]) -> Json:
     own = [item for item in model if isinstance(item, str)] if isinstance(model, list) else []
-    return "".join([*own, *(item for item in _flat(arguments) if isinstance(item, str))])
+    return "".join([*own, *(_as_text(item) for item in _flat(arguments) if item is not None)])
+
+
+def _as_text(value: Json) -> str:
+    return value if isinstance(value, str) else write_text(value)
 
 
 def _append(model: Json, arguments: Sequence[Json]) -> Json:

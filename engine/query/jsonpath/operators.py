@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
-from stepwell.engine.errors import InvalidQueryError
+from stepwell.engine.errors import QueryError
 from stepwell.engine.jsontypes import Json, write_text
 from stepwell.engine.query.jsonpath.effort import spend, spend_on
 from stepwell.engine.query.values import is_number, json_equal, kind_of
@@ -27,6 +27,11 @@ class _Undefined:
 
 UNDEFINED: Final = cast(Json, _Undefined())
 """What an operand path that leads nowhere reads as."""
+
+
+class MismatchError(Exception):
+    """An operand is of a kind that its operator cannot take: then the whole filter does not hold, whatever else it says. Never
+    leaves this package."""
 
 
 class Operand:
@@ -77,9 +82,7 @@ def _ordered(compare: Callable[[Any, Any], bool]) -> Test:
     return test
 
 
-def _among(value: Json, items: Json) -> bool:
-    if not isinstance(items, list):
-        return False
+def _among(value: Json, items: list[Json]) -> bool:
     spend(len(items) >> 3)  # a glance at each
     # Two short cuts, where Python's equality is the dialect's: it differs for 0, 1 and numbers written as text.
     if isinstance(value, str) and not _may_be_number(value):
@@ -98,36 +101,55 @@ def _may_be_number(text: str) -> bool:
     return text[:1].isdigit() or text[:1] in _NUMBER_STARTS
 
 
+def _list(value: Json) -> list[Json] | None:
+    """The list to look into; None for an object, in which nothing is found. Raises `MismatchError` for anything else."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict):
+        return None
+    raise MismatchError
+
+
+def _in(left: Json, right: Json) -> bool:
+    items = _list(right)
+    return items is not None and _among(left, items)
+
+
 def _contains(left: Json, right: Json) -> bool:
     if isinstance(left, str) and isinstance(right, str):
         if len(left) > LONG_TEXT:
             spend(len(left) >> 6)
         return right in left
-    return _among(right, left)
+    return isinstance(left, list) and _among(right, left)
 
 
 def _all(left: Json, right: Json) -> bool:
-    return isinstance(left, list) and isinstance(right, list) and all(_among(item, left) for item in right)
+    raise MismatchError  # the dialect takes no list that can be written in a path
 
 
-def _subset(left: Json, right: Json) -> bool:
-    return isinstance(left, list) and isinstance(right, list) and all(_among(item, right) for item in left)
+def _of_lists(test: Callable[[list[Json], list[Json]], bool]) -> Test:
+    def of_lists(left: Json, right: Json) -> bool:
+        items = _list(right)
+        own = None if items is None else _list(left)
+        return items is not None and own is not None and test(own, items)
 
-
-def _any_of(left: Json, right: Json) -> bool:
-    return isinstance(left, list) and isinstance(right, list) and any(_among(item, right) for item in left)
-
-
-def _none_of(left: Json, right: Json) -> bool:
-    return isinstance(left, list) and isinstance(right, list) and not _any_of(left, right)
+    return of_lists
 
 
 def _size(left: Json, right: Json) -> bool:
-    return isinstance(left, str | list | dict) and is_number(right) and len(left) == right
+    if not is_number(right) or not isinstance(left, str | list | dict):
+        return False
+    return (-1 if isinstance(left, dict) else len(left)) == int(right)
 
 
 def _empty(left: Json, right: Json) -> bool:
-    return isinstance(left, str | list | dict) and isinstance(right, bool) and (not left) is right
+    if isinstance(left, dict):
+        raise QueryError("'empty' asks texts and lists whether they are empty, and cannot ask an object")
+    if not isinstance(left, str | list):
+        return False
+    if not isinstance(right, bool):
+        raise MismatchError
+    return (not left) is right
 
 
 _TESTS: Final[dict[str, Test]] = {
@@ -139,22 +161,30 @@ _TESTS: Final[dict[str, Test]] = {
     "<=": _ordered(operator.le),
     ">": _ordered(operator.gt),
     ">=": _ordered(operator.ge),
-    "in": _among,
-    "nin": lambda left, right: not _among(left, right),
+    "in": _in,
+    "nin": lambda left, right: not _in(left, right),
     "contains": _contains,
     "all": _all,
-    "subsetof": _subset,
-    "anyof": _any_of,
-    "noneof": _none_of,
+    "subsetof": _of_lists(lambda own, items: all(_among(item, items) for item in own)),
+    "anyof": _of_lists(lambda own, items: any(_among(item, items) for item in own)),
+    "noneof": _of_lists(lambda own, items: not any(_among(item, items) for item in own)),
     "size": _size,
     "empty": _empty,
 }
 
 
-def _comparison(test: Test) -> Callable[[Operand, Operand], Callable[[Json, Json], bool]]:
+_EQUALITIES: Final = frozenset({"==", "!=", "===", "!=="})
+
+
+def _comparison(name: str) -> Callable[[Operand, Operand], Callable[[Json, Json], bool]]:
+    test = _TESTS[name]
+
     def build(left: Operand, right: Operand) -> Callable[[Json, Json], bool]:
-        if left.pattern is not None or right.pattern is not None:
-            raise InvalidQueryError("A regular expression is compared with =~ only.")
+        written = left.is_constant and isinstance(left.constant, list | dict)
+        if left.pattern is not None or right.pattern is not None or (written and name in _EQUALITIES):
+            # A regular expression equals nothing, nor does a list or an object that is written on the left.
+            differs = name in ("!=", "!==")
+            return lambda item, root: differs
         read = left.read
         if right.is_constant:
             constant = right.constant
@@ -174,7 +204,7 @@ def _as_text(value: Json) -> str:
 def _regex(left: Operand, right: Operand) -> Callable[[Json, Json], bool]:
     pattern, other = (right.pattern, left) if right.pattern is not None else (left.pattern, right)
     if pattern is None or other.pattern is not None:
-        raise InvalidQueryError("=~ compares a value with a regular expression, as in @.name =~ /a.*/i.")
+        return lambda item, root: False
     read, matches = other.read, pattern
 
     def test(item: Json, root: Json) -> bool:
@@ -187,7 +217,7 @@ def _regex(left: Operand, right: Operand) -> Callable[[Json, Json], bool]:
 
 
 OPERATORS: Final[dict[str, Callable[[Operand, Operand], Callable[[Json, Json], bool]]]] = {
-    **{name: _comparison(test) for name, test in _TESTS.items()},
+    **{name: _comparison(name) for name in _TESTS},
     "=~": _regex,
 }
 """By name, lower case. Jayway's `type` and `matches` need host objects and are not part of path text."""

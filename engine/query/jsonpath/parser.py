@@ -33,6 +33,8 @@ MAX_TOKENS: Final = 200
 _BLANKS: Final = " \t\r\n"
 _DIGITS: Final = frozenset("0123456789")
 _INDEX_CHARS: Final = _DIGITS | frozenset("-:, ")
+_ARGUMENT_STARTS: Final = _DIGITS | frozenset('$@"{[-')
+"""What an argument of a function begins with. The dialect passes over any other, text in single quotes, true and null among them."""
 
 
 def parse_path(text: str, depth: int = 0) -> ParsedPath:
@@ -133,12 +135,13 @@ class _Parser:
         end = closing(self.text, start - 1, "(", ")")
         if end < 0:
             raise self.invalid(f"the arguments of '{name}' are not closed")
-        arguments = tuple(self.read_argument(text) for text in split_arguments(self.text[start:end]))
+        given = (text.strip(_BLANKS) for text in split_arguments(self.text[start:end]))
+        arguments = tuple(self.read_argument(text) for text in given if text[:1] in _ARGUMENT_STARTS)
         self.tokens.append(Function(name, arguments))
-        self.position = end + 1
+        # Behind `()` the dialect reads on from the `)`, as if a name began there.
+        self.position = end if end == start else end + 1
 
     def read_argument(self, text: str) -> Argument:
-        text = text.strip(_BLANKS)
         if text[:1] in ("$", "@"):
             return parse_path(text, self.depth + 1)
         value, end = read_literal(text, 0)

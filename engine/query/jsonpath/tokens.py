@@ -74,7 +74,7 @@ class Function:
 
     @property
     def fragment(self) -> str:
-        return f".{self.name}()"
+        return f".{self.name}({'...' if self.arguments else ''})"
 
 
 @dataclass(frozen=True, slots=True)

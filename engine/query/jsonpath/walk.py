@@ -7,6 +7,7 @@ of the tokens after it. Paths of plain names and indexes, nearly all there are, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
 
@@ -142,10 +143,10 @@ def _by_steps(keys: list[Any], slow: Callable[[Json], Json]) -> Callable[[Json],
     return read
 
 
-def _reader(path: ParsedPath, rules: _Rules) -> Reader:
+def _reader(path: ParsedPath, rules: _Rules, *, definite: bool | None = None) -> Reader:
     """Reads (node, document): the value of a definite path, the list of any other."""
     walker = _chain(path.tokens, 0, "$", rules)
-    if not path.definite:
+    if not (path.definite if definite is None else definite):
 
         def many(node: Json, root: Json) -> Json:
             found: list[Json] = []
@@ -172,7 +173,8 @@ def _operand_compiler(depth: int) -> Callable[[str, bool], Reader]:
         if isinstance(member, Property) and len(member.names) == 1:
             return _member(member.names[0], strict=strict)
         reader = _reader(path, _Rules(depth + 1, strict=strict))
-        return reader if path.current else lambda item, root: reader(root, root)
+        # An existence test looks at the item even where it begins with `$`.
+        return reader if path.current or strict else lambda item, root: reader(root, root)
 
     return compile_operand
 
@@ -202,6 +204,7 @@ def _chain(tokens: tuple[Token, ...], position: int, where: str, rules: _Rules) 
     definite = is_definite(tokens[:position]) and not _iterates(tokens[:position])
     leaf = position == len(tokens) - 1
     here = where + token.fragment
+    rest = "".join(each.fragment for each in tokens[position:])
     if isinstance(token, Scan):
         return _scan(tokens, position, here, rules)
     following = _chain(tokens, position + 1, here, rules)
@@ -223,15 +226,15 @@ def _chain(tokens: tuple[Token, ...], position: int, where: str, rules: _Rules) 
             ]
             return _all_of(branches)
         case Index() | Slice():
-            return _positions(token, following, where, definite)
+            return _positions(token, following, (where, rest), definite)
         case Wildcard():
-            return _wildcard(following)
+            calls = any(isinstance(each, Function) for each in tokens[position + 1 :])
+            return _wildcard(_forgiving(following) if calls else following)
         case Filter(criteria=criteria):
-            return _filter(
-                compile_filter(criteria, _operand_compiler(rules.depth)), following, definite, _weight(criteria)
-            )
+            predicate = compile_filter(criteria, _operand_compiler(rules.depth))
+            return _filter(predicate, following, definite, rest, _weight(criteria))
         case Function():
-            return _function(token, following, rules)
+            return _function(token, following, rules, leaf=leaf)
 
 
 def _iterates(tokens: tuple[Token, ...]) -> bool:
@@ -294,7 +297,8 @@ def _merged_properties(token: Property, following: Walker, where: str, definite:
     return walk
 
 
-def _positions(token: Index | Slice, following: Walker, where: str, definite: bool) -> Walker:
+def _positions(token: Index | Slice, following: Walker, place: tuple[str, str], definite: bool) -> Walker:
+    where, rest = place
     select = _indexes(token.indexes) if isinstance(token, Index) else _slice(token)
 
     def walk(node: Json, root: Json, found: list[Json]) -> None:
@@ -307,7 +311,7 @@ def _positions(token: Index | Slice, following: Walker, where: str, definite: bo
             raise PathNotFoundError(
                 f"The path {where} is null"
                 if node is None
-                else f"Filter: {token.fragment} can only be applied to arrays. Current context is: {_shown(node)}"
+                else f"Filter: {rest} can only be applied to arrays. Current context is: {_shown(node)}"
             )
 
     return walk
@@ -358,12 +362,22 @@ def _wildcard(following: Walker) -> Walker:
     return walk
 
 
+def _forgiving(following: Walker) -> Walker:
+    """Below a wildcard an argument of a function that leads nowhere is no error: there is nothing to be found."""
+
+    def walk(node: Json, root: Json, found: list[Json]) -> None:
+        with suppress(PathNotFoundError):
+            following(node, root, found)
+
+    return walk
+
+
 def _weight(criteria: str) -> int:
     """Steps of testing a node by a filter: the longer the filter, the longer it takes."""
     return 1 + len(criteria) // 16
 
 
-def _filter(predicate: Predicate, following: Walker, definite: bool, weight: int) -> Walker:
+def _filter(predicate: Predicate, following: Walker, definite: bool, rest: str, weight: int) -> Walker:
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         if isinstance(node, list):
             spend(weight * len(node))
@@ -374,7 +388,7 @@ def _filter(predicate: Predicate, following: Walker, definite: bool, weight: int
             if predicate(node, root):
                 following(node, root, found)
         elif definite:
-            raise QueryError(f"Filter: [?] can not be applied to primitives. Current context is: {_shown(node)}")
+            raise QueryError(f"Filter: {rest} can not be applied to primitives. Current context is: {_shown(node)}")
 
     return walk
 
@@ -431,7 +445,8 @@ def _scan_test(token: Token, *, leaf: bool, rules: _Rules) -> Predicate:
             return lambda node, root: False
 
 
-def _function(token: Function, following: Walker, rules: _Rules) -> Walker:
+def _function(token: Function, following: Walker, rules: _Rules, *, leaf: bool) -> Walker:
+    """What a function gives is found, and what follows it looks at that."""
     function = FUNCTIONS.get(token.name)
     if function is None:
         raise InvalidQueryError(f"Function with name: {token.name} does not exist.")
@@ -440,7 +455,10 @@ def _function(token: Function, following: Walker, rules: _Rules) -> Walker:
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         given = [argument(node, root) for argument in arguments]
         spend(sum(len(one) for one in (node, *given) if isinstance(one, list)))
-        following(function(node, given), root, found)
+        result = function(node, given)
+        if not leaf:
+            found.append(result)
+        following(result, root, found)
 
     return walk
 
@@ -449,8 +467,9 @@ def _argument(argument: ParsedPath | Literal, function: str, rules: _Rules) -> R
     if isinstance(argument, Literal):
         value = argument.value
         return lambda node, root: value
+    path = argument
     if function in ("length", "size"):
-        # length($..x) counts the members of what the path finds.
-        argument = ParsedPath((*argument.tokens, Wildcard()), argument.current)
-    reader = _reader(argument, _Rules(rules.depth + 1))
-    return reader if argument.current else lambda node, root: reader(root, root)
+        # length($..x) counts the members of what the path finds; of a definite path the last member is looked at.
+        path = ParsedPath((*argument.tokens, Wildcard()), argument.current)
+    reader = _reader(path, _Rules(rules.depth + 1), definite=argument.definite)
+    return lambda node, root: reader(root, root)
