@@ -10,6 +10,7 @@ from typing import Final
 
 from stepwell.engine.asl.resources import TargetKind
 from stepwell.engine.machine.commands import Status, TimerKind
+from stepwell.engine.machine.map_run import ItemStatus
 from stepwell.engine.ports import DeadLetterStatus
 
 STATUS_CODES: Final[dict[Status, int]] = {
@@ -52,6 +53,17 @@ STATUS_OF: Final = {code: status for status, code in STATUS_CODES.items()}
 TARGET_OF: Final = {code: kind for kind, code in TARGET_CODES.items()}
 TIMER_OF: Final = {code: kind for kind, code in TIMER_CODES.items()}
 DEAD_LETTER_OF: Final = {code: status for status, code in DEAD_LETTER_CODES.items()}
+
+NUMBERS: Final[dict[str, int]] = {
+    **{f"execution.{status.value}": code for status, code in STATUS_CODES.items()},
+    **{f"item.{status.name}": int(status) for status in ItemStatus},
+    **{f"dead_letter.{status.value}": code for status, code in DEAD_LETTER_CODES.items()},
+    **{f"target.{kind.name}": code for kind, code in TARGET_CODES.items()},
+    "task.READY": TASK_READY,
+    "task.SENT": TASK_SENT,
+    "task.STARTED": TASK_STARTED,
+}
+"""What stands in statements by name (`{task.READY}`), with its number."""
 
 DEAD_LETTER_KINDS: Final = ("execution", "delivery")
 MACHINE_TYPES: Final = ("STANDARD", "EXPRESS")

@@ -101,8 +101,9 @@ class PostgresMapRunStore:
     async def unsuccessful(self, id: ExecutionId) -> dict[ItemStatus, tuple[int, int]]:
         async with store_errors():
             rows = await self._pool.fetch(
-                "SELECT status, count(*), sum(size) FROM map_item WHERE map_run = $1 AND status > 3 GROUP BY status",
+                "SELECT status, count(*), sum(size) FROM map_item WHERE map_run = $1 AND status > $2 GROUP BY status",
                 as_uuid(id),
+                int(ItemStatus.SUCCEEDED),
             )
         return {ItemStatus(row[0]): (row[1], int(row[2])) for row in rows}
 

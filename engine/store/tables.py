@@ -379,7 +379,12 @@ map_item = Table(
     CheckConstraint("size > 0", name="size"),
     postgresql_with={"fillfactor": 70},
 )
-"""The children of Map Runs: what each is given, and how it ended."""
+"""The children of Map Runs: what each is given, and how it ended.
+
+There is no index on the status. With 100,000 children, looking for the few that run takes 43 ms without one and 1 ms with one for those that
+have not ended; it is done once when a node takes a Map Run over, and once when one is redriven. Every child would pay: none of its
+two updates would stay in the page (44 % of the updates did without the index, under 1 % with it), and 14 % more is written.
+"""
 
 # -------------------------------------------------------------------------------------------------------------- Express
 

@@ -61,7 +61,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "two_workers_claim_one_task",
         f"{QUERIES}/post_claim.sql",
-        "AND (status < 3 OR worker = $3 OR worker = $7)",
+        "AND (status < {task.STARTED} OR worker = $3 OR worker = $7)",
         "",
         "a task that is claimed is refused to everybody else",
         (f"{STORE}::test_one_worker_claims_a_task",),

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from stepwell.engine.store.commit_statements import GROUPS, SCALARS, VARIANTS, CommitStatement, statement_for
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{len(variant.groups)}_groups")
@@ -43,3 +44,10 @@ def test_every_group_alone_and_all_together_have_a_variant() -> None:
     assert statement_for({"begun", "chunks"}) is VARIANTS[0]
     assert statement_for({"stepped", "chunks", "closing", "tasks_closed"}) is VARIANTS[1]
     assert statement_for(set(GROUPS)) is VARIANTS[-1]
+
+
+def test_no_number_of_a_closed_set_stands_in_a_statement() -> None:
+    """They are named, and there is one list of them."""
+    for path in sorted((ROOT / "engine/store/queries").glob("*.sql")):
+        found = re.findall(r"\b(?:status|kind) *(?:=|<>|<|>|<=|>=|IN \(|NOT IN \() *\d+", path.read_text("utf-8"))
+        assert found == [], path.name

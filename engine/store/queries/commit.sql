@@ -24,7 +24,7 @@ WITH fence AS MATERIALIZED (
 , stepped AS (
     UPDATE execution e
        SET rev = e.rev + 1, status = u.status, last_event = u.last_event,
-           stopped_at = CASE WHEN u.status > 1 THEN coalesce(u.stopped_at, e.stopped_at) END,
+           stopped_at = CASE WHEN u.status > {execution.RUNNING} THEN coalesce(u.stopped_at, e.stopped_at) END,
            snapshot_rev = CASE WHEN u.full_snapshot THEN e.rev + 1 ELSE e.snapshot_rev END,
            redrive_count = u.redrive_count, redriven_at = u.redriven_at,
            redrive_token = coalesce(u.redrive_token, e.redrive_token)
@@ -90,7 +90,7 @@ WITH fence AS MATERIALIZED (
 -- end
 -- if tasks_started
 , tasks_started AS (
-    UPDATE task t SET status = 3, worker = s.worker, started_at = :now
+    UPDATE task t SET status = {task.STARTED}, worker = s.worker, started_at = :now
       FROM unnest(:tasks_started) AS s (id, task, worker), done d
      WHERE d.id = s.id AND t.execution_id = s.id AND t.task = s.task
 )
@@ -126,9 +126,9 @@ WITH fence AS MATERIALIZED (
 -- end
 -- if redriven
 , redriven AS (
-    UPDATE dead_letter l SET status = 2, closed_at = :now
+    UPDATE dead_letter l SET status = {dead_letter.REDRIVEN}, closed_at = :now
       FROM unnest(:redriven) AS r (id), done d
-     WHERE d.id = r.id AND l.execution_id = r.id AND l.status = 1
+     WHERE d.id = r.id AND l.execution_id = r.id AND l.status = {dead_letter.OPEN}
 )
 -- end
 -- if map_runs_new

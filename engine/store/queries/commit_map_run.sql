@@ -18,26 +18,26 @@ WITH fence AS MATERIALIZED (
 )
 , items_started AS (
     UPDATE map_item i
-       SET status = 2, started_at = CASE WHEN i.started_at = 0 THEN $9 ELSE i.started_at END, losses = $34
+       SET status = {item.RUNNING}, started_at = CASE WHEN i.started_at = 0 THEN $9 ELSE i.started_at END, losses = $34
       FROM unnest($15::int[]) AS n (item), stepped s
-     WHERE i.map_run = s.id AND i.item = n.item AND i.status = 1
+     WHERE i.map_run = s.id AND i.item = n.item AND i.status = {item.PENDING}
 )
 , items_ended AS (
     UPDATE map_item i
        SET status = n.status, output = n.output, error = n.error, cause = n.cause, stopped_at = n.stopped_at
       FROM unnest($16::int[], $17::smallint[], $18::bytea[], $19::text[], $20::text[], $21::bigint[])
            AS n (item, status, output, error, cause, stopped_at), stepped s
-     WHERE i.map_run = s.id AND i.item = n.item AND i.status = 2
+     WHERE i.map_run = s.id AND i.item = n.item AND i.status = {item.RUNNING}
 )
 , again AS (
-    UPDATE map_item i SET status = 1, redrives = i.redrives + 1, error = NULL, cause = NULL
+    UPDATE map_item i SET status = {item.PENDING}, redrives = i.redrives + 1, error = NULL, cause = NULL
       FROM stepped s
-     WHERE $22::bool AND i.map_run = s.id AND i.status > 3
+     WHERE $22::bool AND i.map_run = s.id AND i.status > {item.SUCCEEDED}
 )
 , children AS (
     INSERT INTO execution (id, shard, rev, status, last_event, machine_key, revision, name, arn, bucket, started_at,
                            snapshot_rev, redrive_count, map_run, map_item)
-    SELECT n.id, n.shard, 0, 1, 0, e.machine_key, e.revision, n.name, n.arn, $28, $9, 0, 0, s.id, n.item
+    SELECT n.id, n.shard, 0, {execution.RUNNING}, 0, e.machine_key, e.revision, n.name, n.arn, $28, $9, 0, 0, s.id, n.item
       FROM unnest($23::uuid[], $24::smallint[], $25::text[], $26::text[], $27::int[]) AS n (id, shard, name, arn, item)
       CROSS JOIN stepped s JOIN execution e ON e.id = s.execution_id
      ORDER BY n.id

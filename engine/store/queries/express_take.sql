@@ -4,7 +4,7 @@ WITH orphan AS (
     SELECT f.id, m.arn, m.name, r.role_arn FROM express_execution f
       JOIN state_machine m ON m.key = f.machine_key
       JOIN state_machine_revision r ON r.machine_key = f.machine_key AND r.revision = f.revision
-     WHERE f.status = 1
+     WHERE f.status = {execution.RUNNING}
        AND (f.owner IS NULL OR f.claimed_at < $3
             OR NOT EXISTS (SELECT FROM node n WHERE n.incarnation = f.owner AND n.expires_at > clock_timestamp()))
      ORDER BY f.claimed_at, f.id LIMIT $2 FOR UPDATE OF f SKIP LOCKED
