@@ -133,13 +133,13 @@ def refused(text: str | bytes, error: DefinitionError) -> Examined:
 
 def _examine_template(document: Document, target: Target, ignore: Collection[str]) -> Examined:
     findings: list[Diagnostic] = []
-    secrets: frozenset[str] = frozenset()
+    # A text that holds a definition is looked into by itself, or all of it would be covered.
+    secrets = frozenset(one for one in secret_values(document.value) if not one.lstrip().startswith("{"))
     definitions = list(embedded_definitions(document.value))
     for embedded in definitions:
         if embedded.text is None:
             report = check_definition(embedded.value, target, MachineType(embedded.machine_type))
             run_lints(report, embedded.value, target)
-            secrets |= secret_values(embedded.value)
             found = report.findings
         else:
             inner = examine(embedded.text, target=target, machine_type=embedded.machine_type)

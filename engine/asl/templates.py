@@ -5,13 +5,13 @@ Where each stands, of which type its machine is, and which substitutions its tem
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from stepwell.engine.asl.scanner import escape_pointer
-from stepwell.engine.jsontypes import Json
+from stepwell.engine.errors import JsonTextError
+from stepwell.engine.jsontypes import Json, read
 
 _MACHINES: Final = frozenset({"AWS::StepFunctions::StateMachine", "AWS::Serverless::StateMachine"})
 _TYPES: Final = ("STANDARD", "EXPRESS")
@@ -142,9 +142,9 @@ def _columns(head: str, column: int, inner: str) -> tuple[int, list[int]] | None
     written = re.compile(r'"(?:[^"\\]|\\.)*+"').finditer(head, column - 1)
     for match in written:
         try:
-            if json.loads(match[0]) != inner:
+            if read(match[0]) != inner:
                 continue
-        except ValueError:
+        except JsonTextError:
             continue
         columns = []
         at = 1

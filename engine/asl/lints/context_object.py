@@ -43,6 +43,10 @@ _JSONATA_READ: Final = (
 """Patterns that are compiled when they are first needed, which most definitions do without."""
 
 
+_MOST_CHARS: Final = 20_000
+"""A longer expression is not looked at: quotes that are not closed would take long."""
+
+
 def check_context(report: Report, machine: Machine) -> None:
     """Look at every state."""
     for state in machine.states:
@@ -57,7 +61,7 @@ def check_context(report: Report, machine: Machine) -> None:
 def _reads(text: str, language: QueryLanguage) -> Iterator[list[str]]:
     """The names of each read, after `$$` or `$states`."""
     jsonata = language is QueryLanguage.JSONATA
-    if ("$states" if jsonata else "$$") not in text:
+    if ("$states" if jsonata else "$$") not in text or len(text) > _MOST_CHARS:
         return
     for match in re.finditer(_JSONATA_READ if jsonata else _JSONPATH_READ, text):
         if match[1] is not None:

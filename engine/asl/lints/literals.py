@@ -29,7 +29,6 @@ _VALUES: Final = {
 }  # fmt: skip
 """Fields that hold data of the user's in which something may be computed."""
 
-_EXPRESSION: Final = re.compile(r"\{%.*%\}", re.DOTALL)
 _STATES_READ: Final = re.compile(r"\$states\.(?:input|context|result|errorOutput)\b")
 
 
@@ -74,7 +73,7 @@ def _check_text(report: Report, language: QueryLanguage, key: str, text: str, pl
     if language is QueryLanguage.JSONATA:
         if is_jsonata(text):
             return
-        if _EXPRESSION.search(text):
+        if 0 <= text.find("{%") < text.rfind("%}"):
             why, hint = "has an expression in it", "An expression is the whole string, as in \"{% 'Order ' & $id %}\"."
         elif key.endswith(".$") or LOOKS_LIKE_QUERY.match(text):
             why, hint = (
@@ -105,5 +104,5 @@ def _check_call(report: Report, text: str, place: Place) -> None:
             place,
             f"This call fails every time. {fault}",
             DiagnosticCode.FAILING_CALL,
-            hint="It ends the execution with States.IntrinsicFailure, which Catch can match.",
+            hint="It raises States.IntrinsicFailure, whatever the input is.",
         )

@@ -100,11 +100,11 @@ def _check_reader(report: Report, state: StateAt) -> None:
 
 def _check_input_type(report: Report, reader: Mapping[str, Json], config: Mapping[str, Json], place: Place) -> None:
     listing = str(reader.get("Resource")).endswith(_LISTING)
-    given = config.get("InputType")
+    given = config.get("InputType", "JSON")
     if is_open(given) or config.get("ManifestType") is not None or config.get("Transformation") == "LOAD_AND_FLATTEN":
         return
     for field, types in _FOR_TYPE.items():
-        if field in config and (listing or (isinstance(given, str) and given not in types) or given is None):
+        if field in config and (listing or (isinstance(given, str) and given not in types)):
             report.warn(
                 (place, field),
                 f"{field} is not used: it is for objects whose InputType is {' or '.join(types)}",

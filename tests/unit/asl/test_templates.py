@@ -174,6 +174,9 @@ def test_secrets_in_templates_are_covered() -> None:
         assert [one.code for one in examined.findings] == ["secret-in-definition"]
         assert examined.secrets == {secret}
         assert secret not in repr(examined.findings)
+    beside = json.loads(template({"Definition": GOOD}))
+    beside["Parameters"] = {"Key": {"Default": secret}}
+    assert examine(json.dumps(beside), templates=True).secrets == {secret}
 
 
 def test_a_template_is_no_definition() -> None:
