@@ -33,18 +33,12 @@ CONTEXT: Final[_Members] = {
 
 _STATES: Final[_Members] = {"input": None, "context": CONTEXT, "result": None, "errorOutput": None}
 
-_JSONPATH_READ: Final = (
-    r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?<![\w$])\$\$(?![\w$\[])((?:\.[A-Za-z_]\w*)*)(?![\w.\[(])"
-)
+_JSONPATH_READ: Final = r"'(?:[^'\\]|\\.?)*+(?:'|\Z)|\"(?:[^\"\\]|\\.?)*+(?:\"|\Z)|(?<![\w$])\$\$(?![\w$\[])((?:\.[A-Za-z_]\w*)*)(?![\w.\[(])"
 _JSONATA_READ: Final = (
-    r"(?s)'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|/\*.*?\*/"
+    r"(?s)'(?:[^'\\]|\\.?)*+(?:'|\Z)|\"(?:[^\"\\]|\\.?)*+(?:\"|\Z)|/\*.*?(?:\*/|\Z)"
     r"|(?<![\w$])\$states(?!\w)((?:\s*\.\s*[A-Za-z_]\w*)*)(?!\s*[\w.(])"
 )
 """Patterns that are compiled when they are first needed, which most definitions do without."""
-
-
-_MOST_CHARS: Final = 20_000
-"""A longer expression is not looked at: quotes that are not closed would take long."""
 
 
 def check_context(report: Report, machine: Machine) -> None:
@@ -61,7 +55,7 @@ def check_context(report: Report, machine: Machine) -> None:
 def _reads(text: str, language: QueryLanguage) -> Iterator[list[str]]:
     """The names of each read, after `$$` or `$states`."""
     jsonata = language is QueryLanguage.JSONATA
-    if ("$states" if jsonata else "$$") not in text or len(text) > _MOST_CHARS:
+    if ("$states" if jsonata else "$$") not in text:
         return
     for match in re.finditer(_JSONATA_READ if jsonata else _JSONPATH_READ, text):
         if match[1] is not None:

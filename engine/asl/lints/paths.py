@@ -51,8 +51,7 @@ _ODD_NAME: Final = r"""\$\$?(?:\.[^.'"\[\]()\s]+|\[\d+\]|\['[^']*'\])*\.([^.\[(\
 """A path with a quote or a closing bracket in a name that follows a dot."""
 
 
-_STRINGS: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
-_MOST_CHARS: Final = 20_000
+_STRINGS: Final = re.compile(r"'(?:[^'\\]|\\.?)*+(?:'|\Z)|\"(?:[^\"\\]|\\.?)*+(?:\"|\Z)")
 _CALLS_EVAL: Final = re.compile(r"\$eval\s*\(")
 
 
@@ -279,7 +278,7 @@ def _check_jsonata(report: Report, state: StateAt) -> None:
                 hint="Read the state's input with $states.input, a variable with $name.",
             )
         _check_states_members(report, state, expression, place)
-        if "eval" in expression.called and len(source) < _MOST_CHARS and _CALLS_EVAL.search(_STRINGS.sub("''", source)):
+        if "eval" in expression.called and _CALLS_EVAL.search(_STRINGS.sub("''", source)):
             report.warn(
                 place,
                 "There is no function '$eval': AWS leaves it out",

@@ -31,7 +31,7 @@ _OBJECTS: Final[Mapping[Kind, FieldSet]] = {
 _ENTRIES: Final = frozenset({Kind.CHOICES, Kind.CATCHERS})
 _TABLES: Final[Mapping[str, FieldSet]] = {str(each): table for each, table in fields.STATE_FIELDS.items()}
 
-_PATH_TOKEN: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?<![\w$])\$([A-Za-z_]\w*)")
+_PATH_TOKEN: Final = re.compile(r"'(?:[^'\\]|\\.?)*+(?:'|\Z)|\"(?:[^\"\\]|\\.?)*+(?:\"|\Z)|(?<![\w$])\$([A-Za-z_]\w*)")
 
 
 def assigned(holder: Mapping[str, Json]) -> frozenset[str]:
