@@ -340,6 +340,18 @@ async def test_readers_of_parquet_that_are_more_than_there_are_helpers(bucket: P
         assert await anext(one, None) is None
 
 
+async def test_one_helper_reads_one_object_after_the_other(bucket: Path) -> None:
+    for number in range(5):
+        written(bucket / f"{number}", [{"n": number}])
+    items = ObjectItems(FileBuckets({"items": bucket}))
+    config: dict[str, Json] = {"InputType": "PARQUET", "Transformation": "LOAD_AND_FLATTEN"}
+    reading = items.read(ReaderSpec("listObjectsV2", {"Bucket": "items"}, config), None)
+    found = [read((await anext(reading)).text) for _ in range(5)]
+    assert found == [{"n": number} for number in range(5)]
+    assert sum(helper.started for helper in items._decoders._free) == 1
+    assert await anext(reading, None) is None
+
+
 async def test_a_reading_of_parquet_that_is_given_up_leaves_no_process(bucket: Path) -> None:
     written(bucket / "f", [{"n": n} for n in range(1200)])
     items = ObjectItems(FileBuckets({"items": bucket}))

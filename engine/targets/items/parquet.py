@@ -158,14 +158,19 @@ class Decoders:
         """The rows from a number on, each with the number of the next one. Raises `ObjectError`."""
         reading = _Reading(access, name, first)
         number = first
-        while page := await self._page(reading):
-            for text in page:
-                number += 1
-                yield text, number
+        try:
+            while page := await self._page(reading):
+                for text in page:
+                    number += 1
+                    yield text, number
+        finally:
+            for helper in self._free:
+                if helper.reading is reading:
+                    helper.reading = None
 
     async def _page(self, reading: _Reading) -> list[bytes]:
         async with self._turns:
-            helper = next((one for one in self._free if one.reading is reading), self._free[0])
+            helper = self._chosen(reading)
             self._free.remove(helper)
             try:
                 page = await in_thread(helper.page, reading)
@@ -179,6 +184,12 @@ class Decoders:
                 raise
             self._free.append(helper)
             return page
+
+    def _chosen(self, reading: _Reading) -> _Helper:
+        """The helper that reads this object already, else one that has a process and nothing to read, else one that has been used
+        least lately: the first are those that have no process."""
+        own = next((one for one in self._free if one.reading is reading), None)
+        return own or next((one for one in self._free if one.started and one.reading is None), self._free[0])
 
     def begin(self) -> None:
         """Objects are going to be read, until as many times `end` has been called."""
