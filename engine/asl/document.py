@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stepwell.engine import limits
-from stepwell.engine.asl.advice import advised
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode, Severity
 from stepwell.engine.asl.lints import run_lints
 from stepwell.engine.asl.lints.secrets import hide, secret_values, secrets_in_text
@@ -19,9 +18,11 @@ from stepwell.engine.asl.placeholders import quote_unquoted
 from stepwell.engine.asl.resource_rules import Target
 from stepwell.engine.asl.scanner import LineIndex
 from stepwell.engine.asl.source import read_definition, value_offsets
-from stepwell.engine.asl.templates import Embedded, Nested, embedded_definitions, is_template, unfilled
 from stepwell.engine.asl.validate import MachineType, check_definition
 from stepwell.engine.jsontypes import Json, place_of
+
+if TYPE_CHECKING:
+    from stepwell.engine.asl.templates import Embedded, Nested
 
 BYTE_ORDER_MARK: Final = "\ufeff"
 
@@ -69,9 +70,11 @@ def read_document(text: str | bytes, syntax: Syntax = Syntax.JSON, *, templates:
     try:
         document = _read(text, syntax)
     except DefinitionError as error:
+        from stepwell.engine.asl.advice import advised  # most texts can be read
+
         plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         raise DefinitionError(advised(one, plain, json=syntax is Syntax.JSON) for one in error.diagnostics) from None
-    if not templates and is_template(document.value):
+    if not templates and _is_template(document.value):
         raise DefinitionError([_IS_TEMPLATE])
     return document
 
@@ -114,7 +117,7 @@ def examine(
     except DefinitionError as error:
         return refused(text, error)
     else:
-        if is_template(document.value):
+        if _is_template(document.value):
             return _examine_template(document, Target(target), ignore)
         report = check_definition(document.value, Target(target), MachineType(machine_type))
         run_lints(report, document.value, Target(target))
@@ -131,7 +134,17 @@ def refused(text: str | bytes, error: DefinitionError) -> Examined:
     return Examined([_without(one, secrets) for one in error.diagnostics], secrets, None)
 
 
+def _is_template(value: Json) -> bool:
+    if not isinstance(value, dict) or "StartAt" in value or "States" in value:
+        return False
+    from stepwell.engine.asl.templates import is_template  # takes a while to load, and most documents are none
+
+    return is_template(value)
+
+
 def _examine_template(document: Document, target: Target, ignore: Collection[str]) -> Examined:
+    from stepwell.engine.asl.templates import embedded_definitions
+
     findings: list[Diagnostic] = []
     # A text that holds a definition is looked into by itself, or all of it would be covered.
     secrets = frozenset(one for one in secret_values(document.value) if not one.lstrip().startswith("{"))
@@ -175,6 +188,8 @@ _IS_TEMPLATE: Final = Diagnostic(
 
 
 def _nested_in(document: Document, embedded: Embedded) -> Nested | None:
+    from stepwell.engine.asl.templates import Nested
+
     for pointer in embedded.places:
         begins = document.exact_place(pointer)
         if begins is not None and embedded.text is not None:
@@ -184,6 +199,8 @@ def _nested_in(document: Document, embedded: Embedded) -> Nested | None:
 
 def _in_template(finding: Diagnostic, embedded: Embedded) -> Diagnostic | None:
     """A finding as it is where a template fills substitutions in; None for one that is none then."""
+    from stepwell.engine.asl.templates import unfilled
+
     if finding.code is not DiagnosticCode.STEPWELL_PLACEHOLDER:
         return finding
     left = unfilled(finding.message, embedded.filled)
