@@ -212,7 +212,7 @@ class Steps:
     # -- mail ------------------------------------------------------------------------------------------------------
 
     async def _fold(self, entry: MapRunEntry) -> None:
-        """Apply what has come. A redrive that comes before the run has ended waits until it has."""
+        """Apply what has come. A redrive that comes before the run has ended waits until it has, and so does a stop behind it."""
         deferred: list[Mail] = []
         ended: list[Ended] = []
         size = 0
@@ -220,7 +220,8 @@ class Steps:
             while self._box.mail and len(self._taken) < PAGE_ITEMS and size < PAGE_BYTES:
                 mail = self._box.mail.popleft()
                 event = mail.event
-                if isinstance(event, MapRunRedriven) and not self._ended:
+                waits = isinstance(event, MapRunRedriven) or (deferred and isinstance(event, MapRunStopped))
+                if waits and not self._ended:
                     deferred.append(mail)
                     continue
                 self._taken.append(mail)

@@ -60,13 +60,16 @@ class Happening(NamedTuple):
     event: Event | MapRunEvent | NewBounds
     who: Path = ROOT
     map_run: int | None = None
+    hasty: bool = False
+    """The next thing happens before Map Runs and children are told of this one."""
 
     def __str__(self) -> str:
         who = [f"{run}/{child}" for run, child in self.who]
         if self.map_run is not None:
             who.append(str(self.map_run))
         text = msgspec.json.encode(self.event).decode()[:200]
-        return " ".join([f"+{self.now - START}", *(["to", ".".join(who)] if who else []), text])
+        told = ["to", ".".join(who)] if who else []
+        return " ".join([f"+{self.now - START}", *told, text, *(["in haste"] if self.hasty else [])])
 
 
 _UNHURRIED = msgspec.structs.replace(FULL, seconds=3600.0)
@@ -113,6 +116,8 @@ class Family:
     def __init__(self, model: StateMachine, *, dying: Chance | None = None, **circumstances: Any) -> None:
         self.model = model
         self.now = START
+        self.settled = True
+        """Nobody is to be told anything any more."""
         self._dying = dying
         self._circumstances = circumstances
         self._host: MapRunHost | None = None
@@ -133,6 +138,7 @@ class Family:
     def happen(self, happening: Happening) -> None:
         """Let something happen, and then whatever follows from it at once."""
         self.now = max(self.now, happening.now)
+        self.settled = False
         member, event = self.members[happening.who], happening.event
         if happening.map_run is not None:
             assert not isinstance(event, Event)
@@ -140,6 +146,12 @@ class Family:
         else:
             assert isinstance(event, Event)
             self._apply(member, event)
+        if not happening.hasty:
+            self.settle()
+
+    def settle(self) -> None:
+        """Let everything follow that does."""
+        self.settled = True
         if self._host is not None:
             self._host.settle()
 

@@ -30,6 +30,11 @@ FAILURES: dict[str | None, int] = {
 
 def next_happening(chance: Chance, family: Family) -> Happening:
     """What happens next to an execution or to one of those that came of it."""
+    happening = _any_happening(chance, family)
+    return happening._replace(hasty=True) if family.map_runs and chance.often(15) else happening
+
+
+def _any_happening(chance: Chance, family: Family) -> Happening:
     if family.root.finish is not None:
         return _afterwards(chance, family.root)
     if family.map_runs and chance.often(6):
@@ -75,7 +80,7 @@ def _to_map_run(chance: Chance, family: Family) -> Happening:
     row = family.map_runs[id]
     ended = [item.number for item in row.items.values() if item.status is not ItemStatus.RUNNING]
     event: NewBounds | ChildFinished | MapRunStopped
-    if row.status is Status.RUNNING:
+    if row.status is Status.RUNNING or not family.settled:
         event = NewBounds(chance.pick((None, 1, 2, 5)), chance.pick((None, 0, 3)))
     else:
         event = MapRunStopped()

@@ -95,15 +95,19 @@ def play(played: Played, chance: Chance, *, most: int = 60) -> None:
             break
         if turns > 0:
             happening = next_happening(chance, family)
+            happening = happening._replace(hasty=happening.hasty and turns > 1)
         else:
             happening = in_calm(family) if in_peace and turns > -MOST_TURNS else None
+    family.settle()
+    check(family)
 
 
 def check(family: Family) -> None:
     """What holds after everything that happens."""
     for member in family.members.values():
         check_step(member)
-    check_family(family)
+    if family.settled:
+        check_family(family)
 
 
 def again(
@@ -114,6 +118,7 @@ def again(
     played.others.append(family)
     for happening in played.happenings:
         family.happen(happening)
+    family.settle()
     return family
 
 

@@ -82,7 +82,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             return task.result()
         finally:
             self._running = False
-            self.bury()
+            self._bury()
             asyncio.events._set_running_loop(None)
 
     def run_dry(self) -> None:
@@ -119,7 +119,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         handle._run()
 
     def bury(self) -> None:
-        """Close what is left, so that nothing of it runs any more."""
+        """Nothing of what is left will run any more, nor is anybody told of it."""
+        self._bury()
+        self._tasks.clear()
+
+    def _bury(self) -> None:
+        """Close what is left, so that nothing runs after the end."""
         heard = logging.root.manager.disable
         logging.disable()  # whatever a killed coroutine still wants to say
         for task in self._tasks:
@@ -131,7 +136,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 except (RuntimeError, Exception):  # noqa: BLE001
                     continue
         logging.disable(heard)
-        self._tasks.clear()
         self._ready.clear()
         self._timers.clear()
 

@@ -68,7 +68,7 @@ class MachineMaker:
             self._pass,
         ]
         if depth < 2:
-            kinds += [self._parallel, self._map]
+            kinds += [self._parallel, self._map, self._distributed_map]
         make = rng.choice(kinds)
         return make(depth)
 
@@ -134,6 +134,27 @@ class MachineMaker:
             name = self._name()
             state["ItemsPath"] = "$.many"
             state["ItemProcessor"] = {"StartAt": name, "States": {name: {"Type": "Pass", "End": True}}}
+        return state
+
+    def _distributed_map(self, depth: int) -> State:
+        rng = self._rng
+        state: State = {
+            "Type": "Map",
+            "ItemsPath": "$.items",
+            "ItemSelector": {"items.$": "$.items", "index.$": "$$.Map.Item.Index"},
+            "ItemProcessor": {"ProcessorConfig": {"Mode": "DISTRIBUTED"}, **self._container(depth + 1)},
+            "ResultPath": rng.choice((None, "$.d")),
+        }
+        if rng.random() < 0.5:
+            state["MaxConcurrency"] = rng.randint(1, 2)
+        if rng.random() < 0.6:
+            state["ToleratedFailurePercentage"] = rng.choice((40, 100))
+        if rng.random() < 0.2:  # more than one page of items
+            state["ItemsPath"] = "$.many"
+            state["ItemBatcher"] = {"MaxItemsPerBatch": rng.choice((25, 50)), "BatchInput": {"items": []}}
+            name = self._name()
+            processor = {"Type": "Pass", "Result": {"n": rng.randint(0, 9)}, "End": True}
+            state["ItemProcessor"] |= {"StartAt": name, "States": {name: processor}}
         return state
 
     def _handlers(self, state: State, following: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from stepwell.engine.clock import Clock
 from stepwell.engine.errors import StepwellError, StoreUnavailableError
+from stepwell.engine.map_ports import MapRunStore
 from stepwell.engine.ports import RuntimeStore
 from tests.simulation.loop import SimulatedLoop, world_context
 
@@ -148,7 +149,7 @@ def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
 class StoreConnection:
     """What one process sees of the store."""
 
-    def __init__(self, network: Network, process: int, store: RuntimeStore) -> None:
+    def __init__(self, network: Network, process: int, store: RuntimeStore | MapRunStore) -> None:
         self._network = network
         self._process = process
         self._store = store
@@ -157,10 +158,15 @@ class StoreConnection:
         method = getattr(self._store, name)
 
         async def call(*args: object, **kwargs: object) -> object:
-            return await self._network.store_call(self._process, name == "commit", lambda: method(*args, **kwargs))
+            commits = name in ("commit", "commit_map_run")
+            return await self._network.store_call(self._process, commits, lambda: method(*args, **kwargs))
 
         return call
 
 
 def connect(network: Network, process: int, store: RuntimeStore) -> RuntimeStore:
     return cast(RuntimeStore, StoreConnection(network, process, store))
+
+
+def connect_map_runs(network: Network, process: int, store: MapRunStore) -> MapRunStore:
+    return cast(MapRunStore, StoreConnection(network, process, store))

@@ -20,7 +20,7 @@ from stepwell.engine.runtime.requests import Requests
 from stepwell.engine.store.memory import MemoryMachines
 from stepwell.engine.store.memory_express import MemoryExpress
 from tests.simulation.loop import SimulatedLoop, spawn
-from tests.simulation.network import Network, SimulatedClock, SimulatedSeeds, connect
+from tests.simulation.network import Network, SimulatedClock, SimulatedSeeds, connect, connect_map_runs
 from tests.simulation.observed import ObservedStore
 
 T = TypeVar("T")
@@ -115,6 +115,7 @@ class Cluster:
         engine = Engine(
             store=store, express=MemoryExpress(self.store.database, clock, self.store.nodes, self.store.workers), machines=MemoryMachines(self.store.database), targets=self._targets(), clock=clock, seeds=seeds,
             options=options, listen=lambda wake: self._listen(node, wake),
+            map_store=connect_map_runs(self.network, process, self.store.watched_map_runs),
         )  # fmt: skip
         try:
             await engine.open()

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from uuid import UUID
 
+import msgspec
+
 from stepwell.engine.clock import Clock
-from stepwell.engine.ids import ExecutionId
+from stepwell.engine.ids import ExecutionId, shard_of
 from stepwell.engine.machine import chunks, events
+from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import TERMINAL
+from stepwell.engine.machine.map_run import ItemStatus
+from stepwell.engine.map_ports import MapItem, MapRunEntry
 from stepwell.engine.messages import Claim
 from stepwell.engine.ports import CommitEntry, InboxRow, OpenTaskRow
 from stepwell.engine.store.memory import StoredRow
-from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
+from stepwell.engine.store.memory_map_runs import MemoryMapRuns
+from stepwell.engine.store.memory_runtime import MapRunRow, MemoryRuntimeStore
 
 
 class Protection(StrEnum):
@@ -31,6 +38,10 @@ class Protection(StrEnum):
     REDELIVERY = "redelivery at take-over"
     RESCUE = "redelivery of lost workers' tasks"
     INBOX = "inbox rows live until they are applied"
+    MAP_RUN_REVISION = "revision fence of Map Runs"
+    """As that of executions, it guards against double owners."""
+    MAP_RUN_EPOCH = "epoch fence of Map Runs"
+    GENERATION = "what a Map Run came to before a redrive is ignored"
 
 
 class BrokenPromiseError(AssertionError):
@@ -47,7 +58,7 @@ class ObservedStore(MemoryRuntimeStore):
         self, clock: Clock, without: frozenset[Protection] = frozenset(), *, double_owners: bool = False
     ) -> None:
         super().__init__(clock)
-        self._double_owners = double_owners
+        self.double_owners = double_owners
         self._without = without
         self.broken: list[str] = []
         self.commits = 0
@@ -60,8 +71,12 @@ class ObservedStore(MemoryRuntimeStore):
         """Claims that were taken away from workers whose lease had run out."""
         self._decoded: dict[ExecutionId, list[chunks.Chunk]] = defaultdict(list)
         self.hints: list[int] = []
+        self.watched_map_runs = ObservedMapRuns(self, clock)
         self.truly_running: Callable[[UUID, Task], bool] = lambda worker, task: False
         """Whether a worker that lives runs a task, whatever it has reported."""
+
+    def without(self, protection: Protection) -> bool:
+        return protection in self._without
 
     def accuse(self, what: str) -> None:
         self.broken.append(f"at {self._clock.now_ms() % 10_000_000 / 1000:.3f}: {what}")
@@ -87,7 +102,24 @@ class ObservedStore(MemoryRuntimeStore):
         if Protection.INBOX in self._without:
             for row in found:
                 del self.inbox_rows[row.id]
+        if Protection.GENERATION in self._without:
+            return [self._as_if_new(row) for row in found]
         return found
+
+    def _as_if_new(self, row: InboxRow) -> InboxRow:
+        """What a Map Run says of an earlier of its runs, as though it said it of this one."""
+        event = row.event
+        if not isinstance(event, events.MapRunFinished):
+            return row
+        arns = {
+            run.new.arn
+            for run in self.map_runs.values()
+            if (run.parent, run.new.number) == (row.execution, event.map_run)
+        }
+        written = [each for chunk in self._decoded[row.execution] for each in chunk.events]
+        redriven = [each.details or {} for each in written if each.type == "MapRunRedriven"]
+        counts = [details["redriveCount"] for details in redriven if details["mapRunArn"] in arns]
+        return replace(row, event=msgspec.structs.replace(event, redrives=max(counts, default=0)))
 
     async def lost_tasks(self, shards: Sequence[int], forgotten_before: int = 0) -> Sequence[OpenTaskRow]:
         return [] if Protection.RESCUE in self._without else await super().lost_tasks(shards, forgotten_before)
@@ -98,7 +130,7 @@ class ObservedStore(MemoryRuntimeStore):
         done = await super().commit(node, entries)
         for entry in entries:
             if entry.id in done:
-                if self.shards[entry.shard].owner != node and not self._double_owners:
+                if self.shards[entry.shard].owner != node and not self.double_owners:
                     self.accuse(f"a node that does not own shard {entry.shard} has written to it")
                 self.commits += 1
                 self._watch(entry)
@@ -172,3 +204,51 @@ class ObservedStore(MemoryRuntimeStore):
 
     def hint(self, shard: int) -> None:
         self.hints.append(shard)
+
+
+class ObservedMapRuns(MemoryMapRuns):
+    """The Map Runs of the simulated store, watched as well."""
+
+    def __init__(self, store: ObservedStore, clock: Clock) -> None:
+        super().__init__(store, clock)
+        self._observed = store
+        self.told: set[tuple[ExecutionId, int]] = set()
+        """(Map Run, redrives): runs whose end was told to their parents."""
+        self.counted: set[tuple[ExecutionId, int, int]] = set()
+        """(Map Run, child, redrives): ends of children that were counted."""
+
+    async def commit_map_run(self, node: UUID, entry: MapRunEntry) -> dict[ExecutionId, int] | None:
+        store, shard = self._observed, shard_of(entry.id)
+        row = store.map_runs[entry.id]
+        rev, before = row.rev, dict(row.items)
+        owner = store.shards[shard].owner
+        if store.without(Protection.MAP_RUN_REVISION):
+            entry = replace(entry, rev=rev)
+        as_node = owner if store.without(Protection.MAP_RUN_EPOCH) and owner is not None else node
+        starts = await super().commit_map_run(as_node, entry)
+        if starts is None:
+            return None
+        if owner != node and not store.double_owners:
+            store.accuse(f"a node that does not own shard {shard} has written to a Map Run of it")
+        store.commits += 1
+        self._watch(row, before, entry)
+        return starts
+
+    def _watch(self, row: MapRunRow, before: dict[int, MapItem], entry: MapRunEntry) -> None:
+        name = f"{self._observed.executions[row.parent].view.name}: Map Run {row.new.number}"
+        for ended in entry.items_ended:
+            was = before.get(ended.number)
+            if was is None or was.status is not ItemStatus.RUNNING:
+                self._observed.accuse(f"{name}: the end of child {ended.number} is counted, which did not run")
+        for item in entry.items_new:
+            if item.number in before:
+                self._observed.accuse(f"{name}: child {item.number} is made twice")
+        for _, message in entry.posts:
+            if isinstance(message, events.MapRunFinished):
+                if (entry.id, message.redrives) in self.told:
+                    self._observed.accuse(f"{name}: the parent is told twice how it ended")
+                self.told.add((entry.id, message.redrives))
+        if entry.children and self._observed.executions[row.parent].view.status is not Status.RUNNING:
+            waiting = {receiver for _, receiver, _ in self._observed.inbox_rows.values()}
+            if entry.id not in waiting:
+                self._observed.accuse(f"{name}: children are begun though it knows that its parent has ended")

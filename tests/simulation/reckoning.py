@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import cast
 
 import msgspec
@@ -12,9 +13,14 @@ from stepwell.engine.ids import ExecutionId
 from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import TERMINAL, HistoryEvent
+from stepwell.engine.machine.map_run import ENDS as ENDED
+from stepwell.engine.machine.map_run import ItemStatus, Progress, Tally, child_machine
+from stepwell.engine.machine.map_spec import MapRunSpec
 from stepwell.engine.machine.replay import replay
 from stepwell.engine.machine.snapshot import ExecutionState, fold, full_delta, restore
 from stepwell.engine.runtime.hot import History, info_of
+from stepwell.engine.store.memory import StoredRow
+from stepwell.engine.store.memory_runtime import MapRunRow
 from tests.simulation.network import run_now
 from tests.simulation.observed import ObservedStore
 from tests.simulation.outside import Ledger
@@ -31,19 +37,23 @@ _encoder = msgspec.json.Encoder()
 
 def reckon(store: ObservedStore, ledger: Ledger, started: dict[ExecutionId, bytes]) -> None:
     """Accuse the store of every broken promise."""
-    machines: dict[int, StateMachine] = {}
+    machines: dict[tuple[int, str | None], StateMachine] = {}
     for id, row in store.executions.items():
         view = row.view
         if view.status is Status.RUNNING:
             open_tasks = [(task.new.resource, task.status) for (of, _), task in store.tasks.items() if of == id]
             store.accuse(f"{view.name} has not ended; rev {row.rev}, open tasks: {open_tasks}")
             continue
-        if view.machine_key not in machines:
-            machines[view.machine_key] = parse_definition(store.database.revisions[view.machine_key, 1].definition)
+        processor = store.map_runs[row.map_run].new.state if row.map_run is not None else None
+        if (view.machine_key, processor) not in machines:
+            machine = parse_definition(store.database.revisions[view.machine_key, 1].definition)
+            machines[view.machine_key, processor] = child_machine(machine, processor) if processor else machine
         read = [chunks.decode(data) for data in row.chunks]
         _check_history(store, id, read)
         if not store.broken:
-            _check_replay(store, id, machines[view.machine_key], read)
+            _check_replay(store, id, machines[view.machine_key, processor], read)
+    for run, stored in store.map_runs.items():
+        _check_map_run(store, run, stored)
     _check_leftovers(store)
     _check_outcomes(store, ledger)
     for id, text in started.items():
@@ -99,6 +109,61 @@ def _check_replay(store: ObservedStore, id: ExecutionId, machine: StateMachine, 
     restored = restore(machine, info_of(stored, machine, "us-east-1"), row.view.status, folded, history.payload)
     if _encoder.encode(full_delta(restored)) != _encoder.encode(full_delta(state)):
         store.accuse(f"{row.view.name}: the stored position is not the one that replay leads to")
+
+
+def _check_map_run(store: ObservedStore, id: ExecutionId, row: MapRunRow) -> None:
+    """Each item is in one child and counted once, each child's end is counted as what it was, and the parent has the result."""
+    name = f"{store.executions[row.parent].view.name}: Map Run {row.new.number}"
+    if row.status is Status.RUNNING:
+        store.accuse(f"{name} has not ended: {row.progress!r}")
+        return
+    progress = msgspec.json.decode(row.progress, type=Progress)
+    executions, items = Tally(), Tally()
+    children = {child.map_item: child for child in store.executions.values() if child.map_run == id}
+    for number, item in row.items.items():
+        executions.move(None, item.status, 1)
+        items.move(None, item.status, item.size)
+        child = children.get(number)
+        if item.status is ItemStatus.PENDING:
+            continue
+        if child is None or ENDED.get(child.view.status) is not item.status:
+            store.accuse(f"{name}: child {number} is {child and child.view.status}, and counted as {item.status.name}")
+    if (executions, items) != (progress.executions, progress.items):
+        store.accuse(f"{name} has counted {progress.executions}, {progress.items}; there are {executions}, {items}")
+    spec = msgspec.json.decode(row.new.spec, type=MapRunSpec)
+    source = json.loads(bytes(spec.items))
+    if items.total != progress.source or (progress.exhausted and progress.source != len(source)):
+        store.accuse(f"{name}: of {len(source)} items {progress.source} were read, and {items.total} given to children")
+    if children.keys() - row.items.keys():
+        store.accuse(f"{name}: children that it does not know")
+    _check_report(store, row, name, children)
+
+
+def _check_report(store: ObservedStore, row: MapRunRow, name: str, children: dict[int, StoredRow]) -> None:
+    """What the parent has been told, and told of in its history."""
+    written = [chunks.decode(data) for data in store.executions[row.parent].chunks]
+    told = [event for chunk in written for event in chunk.events]
+    going = [at for at, event in enumerate(told, 1) if _names(event, row.new.arn)]
+    ends = [event for event in told if event.type in ("MapRunSucceeded", "MapRunFailed") and event.previous in going]
+    if len({event.previous for event in ends}) != len(ends):
+        store.accuse(f"{name}: its parent tells twice how it ended")
+    heard = [one.event for chunk in written for one in chunk.applied if isinstance(one.event, events.MapRunFinished)]
+    reports = [event for event in heard if event.map_run == row.new.number and event.error is None]
+    for event in reports:
+        outputs = [_output_of(children[number]) for number in sorted(children)]
+        if json.loads(bytes(event.output)) != [output for output in outputs if output is not None]:
+            store.accuse(f"{name}: its parent was told another result than its children have given")
+
+
+def _names(event: HistoryEvent, arn: str) -> bool:
+    return event.type in ("MapRunStarted", "MapRunRedriven") and (event.details or {})["mapRunArn"] == arn
+
+
+def _output_of(row: StoredRow) -> object:
+    """What a child execution has given, if it has succeeded. (The random machines give no null.)"""
+    written = [event for data in row.chunks[-2:] for event in chunks.decode(data).events]
+    ended = written and written[-1].type == "ExecutionSucceeded"
+    return json.loads(bytes(written[-1].payload or b"null")) if ended else None
 
 
 def _check_leftovers(store: ObservedStore) -> None:

@@ -46,7 +46,7 @@ WITHOUT_EPOCHS = Options(without=frozenset({Protection.EPOCH}), patience_seconds
 @pytest.mark.parametrize("protection", list(Protection))
 def test_a_missing_protection_is_noticed(protection: Protection) -> None:
     options = Options(without=frozenset({protection}), patience_seconds=400)
-    if protection is Protection.REVISION:
+    if protection in (Protection.REVISION, Protection.MAP_RUN_REVISION):
         options = replace(WITHOUT_EPOCHS, without=WITHOUT_EPOCHS.without | {protection})
     noticed = any(simulate(seed, options).broken for seed in range(CONTROL_SEEDS))
     assert noticed, f"no seed below {CONTROL_SEEDS} needs this protection: {protection}"

@@ -97,6 +97,8 @@ class World:
     def _quiet(self) -> bool:
         if self.store.inbox_rows or not all(client.done() for client in self.clients):
             return False
+        if any(row.status is Status.RUNNING for row in self.store.map_runs.values()):
+            return False
         return all(row.view.status is not Status.RUNNING for row in self.store.executions.values())
 
     def _make_machines(self) -> None:
