@@ -17,8 +17,10 @@ State = dict[str, Any]
 class MachineMaker:
     """Makes one definition. The data of each state is an object with `items`; results are put beside them."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, *, distributed: bool = False) -> None:
+        """`distributed`: mostly Distributed Maps."""
         self._rng = rng
+        self._distributed = distributed
         self._names = 0
 
     def definition(self) -> State:
@@ -69,6 +71,8 @@ class MachineMaker:
         ]
         if depth < 2:
             kinds += [self._parallel, self._map, self._distributed_map]
+        if self._distributed and depth == 0:
+            kinds = [self._distributed_map]
         make = rng.choice(kinds)
         return make(depth)
 

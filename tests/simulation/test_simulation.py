@@ -48,6 +48,8 @@ def test_a_missing_protection_is_noticed(protection: Protection) -> None:
     options = Options(without=frozenset({protection}), patience_seconds=400)
     if protection in (Protection.REVISION, Protection.MAP_RUN_REVISION):
         options = replace(WITHOUT_EPOCHS, without=WITHOUT_EPOCHS.without | {protection})
+    if protection in (Protection.MAP_RUN_REVISION, Protection.GENERATION):
+        options = replace(options, distributed=True)
     noticed = any(simulate(seed, options).broken for seed in range(CONTROL_SEEDS))
     assert noticed, f"no seed below {CONTROL_SEEDS} needs this protection: {protection}"
 

@@ -40,6 +40,8 @@ class Options:
     patience_seconds: float = 900.0
     """How long after the last fault everything may still take to end."""
     without: frozenset[Protection] = frozenset()
+    distributed: bool = False
+    """Machines have Distributed Maps above all, and their executions are stopped and redriven in haste."""
     double_owners: bool = False
     """That a node writes to a shard of another is no broken promise by itself."""
 
@@ -104,7 +106,7 @@ class World:
     def _make_machines(self) -> None:
         machines = MemoryMachines(self.store.database)
         for number in range(self.options.machines):
-            definition = json.dumps(MachineMaker(self.rng).definition())
+            definition = json.dumps(MachineMaker(self.rng, distributed=self.options.distributed).definition())
             record = MachineRecord(
                 key=0, arn=f"{MACHINE_ARN}m{number}", name=f"m{number}", type="STANDARD", definition=definition,
                 role_arn="arn:aws:iam::123456789012:role/r", revision=1, revision_id=None, created_at=EPOCH_MS,
@@ -168,8 +170,9 @@ class World:
         if sum(answer.outcome is StartOutcome.STARTED for answer in answers) > 1:
             self.store.accuse(f"{name}: two starts were both answered as the one that started it")
         id = answers[0].id
-        while rng.random() < 0.35:
-            await asyncio.sleep(rng.uniform(0, 20))
+        often, slowly = (0.7, 3) if self.options.distributed else (0.35, 20)
+        while rng.random() < often:
+            await asyncio.sleep(rng.uniform(0, slowly))
             await self._interfere(id, rng.choice(("stop", "redrive", "redrive")))
 
     async def _start(self, request: StartRequest) -> StartAnswer:
