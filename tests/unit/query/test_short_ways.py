@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import jlens
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stepwell.engine.clock import Entropy
@@ -97,6 +97,8 @@ def test_expressions_give_together_what_they_give_alone(
 
 
 @given(EXPRESSIONS, SMALL, VARIABLES)
+@example("[1].$$", {"a": 1}, {})
+@example("[$, $count]", {}, {"count": 1})
 @settings(deadline=None)
 def test_an_expression_gives_what_the_library_gives_for_bindings_and_no_document(
     source: str, document: Json, variables: dict[str, Json]
