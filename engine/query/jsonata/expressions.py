@@ -47,6 +47,8 @@ _STATES: Final = {
 _MEMBERS: Final = (*_STATES, "context")
 NO_DOCUMENT: Final = "$$ := ()"
 """Said before an expression that has no input document."""
+_MOST_SHADOWED: Final = 16
+"""Sets of variables with names of functions that a query is kept ready for."""
 _UNDEFINED: Final = "{}"
 _RESULT: Final = '{"r":'
 """What a wrapped source and its result begin with."""
@@ -171,6 +173,8 @@ class _Query:
     def _with_shadows(self, shadows: frozenset[str]) -> _Query:
         query = self._shadowed.get(shadows)
         if query is None:
+            if len(self._shadowed) >= _MOST_SHADOWED:
+                self._shadowed.clear()
             query = self._shadowed[shadows] = _Query(self._source, self._expressions, shadows)
         return query
 

@@ -14,6 +14,7 @@ _CODES: Final = {"D1011": _STRAYED, TIMED_OUT: _STRAYED}
 """The library's codes for calls too deep and time run out. The reference has one for both, which ends what goes astray."""
 _OWN_WORDS: Final = frozenset({"D3137", "D3141"})
 """Errors whose text is the expression's own: of `$error` and `$assert`."""
+_TIGHTER: Final = ("*", "/", "%")
 _WHOLE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.])-?\d+\.0(?![\d.])')
 
 
@@ -35,4 +36,6 @@ def reworded(code: str, message: str, before: str, after: str) -> tuple[str, str
 
 def _is_written(before: str, after: str) -> bool:
     """Whether a value between these is turned into text at once. There is no number out of range then, but a text that is."""
+    if after[:1] in _TIGHTER or before[-1:] in (*_TIGHTER, "+", "-"):
+        return False  # another operation takes it first
     return (before.endswith("$string(") and after[:1] in (")", ",")) or before.endswith("&") or after.startswith("&")

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias, cast
 
 from stepwell.engine.errors import QueryError
 from stepwell.engine.jsontypes import Json, write_text
+from stepwell.engine.limits import MAX_EXPRESSION_BYTES
 from stepwell.engine.query.values import is_number
 
 PathFunction: TypeAlias = Callable[[Json, Sequence[Json]], Json]
@@ -59,11 +60,15 @@ def _length(model: Json, arguments: Sequence[Json]) -> Json:
 
 def _concat(model: Json, arguments: Sequence[Json]) -> Json:
     own = [item for item in model if isinstance(item, str)] if isinstance(model, list) else []
-    return "".join([*own, *(_as_text(item) for item in _flat(arguments) if item is not None)])
-
-
-def _as_text(value: Json) -> str:
-    return value if isinstance(value, str) else write_text(value)
+    parts: list[str] = []
+    length = 0
+    for item in (*own, *_flat(arguments)):
+        if item is not None:
+            parts.append(item if isinstance(item, str) else write_text(item))
+            length += len(parts[-1])
+            if length > MAX_EXPRESSION_BYTES:
+                raise QueryError(f"The path gives more than {MAX_EXPRESSION_BYTES} bytes")
+    return "".join(parts)
 
 
 def _append(model: Json, arguments: Sequence[Json]) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
@@ -137,7 +138,7 @@ def _of_lists(test: Callable[[list[Json], list[Json]], bool]) -> Test:
 
 
 def _size(left: Json, right: Json) -> bool:
-    if not is_number(right) or not isinstance(left, str | list | dict):
+    if not is_number(right) or not math.isfinite(right) or not isinstance(left, str | list | dict):
         return False
     return (-1 if isinstance(left, dict) else len(left)) == int(right)
 

@@ -185,6 +185,8 @@ def test_all_functions_are_known_by_name() -> None:
         ("1.5 & 1 / 0", "D3001: Attempting to invoke string function on Infinity or NaN"),
         ("$string(1 / 0)", "D3001: Attempting to invoke string function on Infinity or NaN"),
         ("1 / 0 + 1", "D1001: Number out of range: null"),
+        ("3 - 1 / 0 & ''", "D1001: Number out of range: null"),
+        ("'' & 1 / 0 * 2", "D1001: Number out of range: null"),
     ),
 )
 def test_errors_in_the_words_of_the_reference(source: str, expected: str) -> None:

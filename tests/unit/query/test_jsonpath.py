@@ -192,6 +192,7 @@ def test_a_failed_filter_does_not_hold_whatever_else_it_says() -> None:
         ("$.i[?(@.s != /abc/)].d", [2]),
         ("$.i[?(@.o size -1)].d", [2]),
         ("$.i[?(@.l size 2.5)].d", [2]),
+        ("$.i[?(@.l size 1e999)].d", []),
     ),
 )
 def test_ways_of_the_dialect_in_filters(path: str, expected: Json) -> None:
@@ -358,6 +359,13 @@ for _ in range(100):
 def test_a_path_that_takes_too_long_or_gives_too_much_is_given_up(path: str, document: Json, why: str) -> None:
     with pytest.raises(QueryError, match=why):
         compile_jsonpath(path).evaluate(document)
+
+
+def test_texts_that_are_joined_stay_small() -> None:
+    path = compile_jayway(f"$.concat({','.join(['$.s'] * 200)})")
+    assert path.evaluate({"s": "ab"}) == "ab" * 200
+    with pytest.raises(QueryError, match="more than"):
+        path.evaluate({"s": {"x": "a" * 100_000}})
 
 
 def test_the_largest_documents_are_read_whole() -> None:
