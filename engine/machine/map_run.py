@@ -158,9 +158,9 @@ class Plan:
 
     @property
     def wants_items(self) -> bool:
-        """Whether more items have to be read before all the room is used."""
+        """Whether more items are to be read: there are some, and nothing waits to be started."""
         progress = self.progress
-        return not progress.exhausted and not progress.stopping and progress.executions.pending < self.room
+        return not progress.exhausted and not progress.stopping and progress.executions.pending == 0
 
     @property
     def quiet(self) -> bool:

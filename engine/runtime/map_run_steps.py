@@ -145,9 +145,14 @@ class Steps:
             return True
         if self._ended:
             return False
-        if not self._pages.there:
+        if not self._page_wanted:
             await self._wait()
         return True
+
+    @property
+    def _page_wanted(self) -> bool:
+        """Whether a page is there to be taken. One that nothing can begin of waits, so that its children are written once."""
+        return self._pages.there and (self._plan.room > 0 or self._plan.progress.stopping)
 
     def _writes(self, entry: MapRunEntry) -> bool:
         """Whether a step has to be written, whatever has come by mail."""
@@ -279,9 +284,8 @@ class Steps:
     # -- items -----------------------------------------------------------------------------------------------------
 
     def _read_on(self) -> None:
-        """Begin to read the next page, if it is wanted."""
-        waits = self._pending or self._stored_pending
-        if not self._pages.under_way and self._plan.wants_items and not waits:
+        """Begin to read the next page, so that it is there when there is room for it."""
+        if self._plan.wants_items and not self._pages.under_way:
             self._pages.begin()
 
     @property
@@ -291,7 +295,7 @@ class Steps:
 
     def _take_page(self, entry: MapRunEntry) -> None:
         """Make children of a page that has been read; those there is room for begin with this step."""
-        if not self._pages.there:
+        if not self._page_wanted:
             return
         try:
             page = self._pages.take()
