@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.mutants import machine, runtime
+from tests.mutants import machine, map_runs, runtime
 
-MUTANTS = (*machine.MUTANTS, *runtime.MUTANTS)
+MUTANTS = (*machine.MUTANTS, *runtime.MUTANTS, *map_runs.MUTANTS)

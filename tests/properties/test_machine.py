@@ -20,6 +20,7 @@ from stepwell.engine.machine.transition import DEFAULT_SLICE
 from tests.properties.chance import Chance
 from tests.properties.examples import EXAMPLES, PARTS, SLICES, Body, each_example
 from tests.properties.families import Family, Happening
+from tests.properties.machines import Traits
 from tests.properties.runs import (
     Played,
     again,
@@ -137,6 +138,22 @@ def text(command: Command) -> str:
 @pytest.mark.parametrize("holds", PROPERTIES, ids=lambda holds: holds.__name__)
 def test_property(holds: Body) -> None:
     each_example(holds, FEW, holds.__name__)
+
+
+MAPS = Traits(
+    depth=1, longest=4, distributed=100, timed=0, kinds={"Pass": 20, "Task": 30, "Wait": 5, "Fail": 5, "Map": 40}
+)
+"""Little besides Distributed Maps."""
+
+
+def test_map_runs() -> None:
+    """The properties that Map Runs have a part in."""
+
+    def all_hold(played: Played, chance: Chance) -> None:
+        a_crash_after_any_commit_changes_nothing(played, chance)
+        it_comes_to_an_end_when_the_outside_does_its_part(played, chance)
+
+    each_example(all_hold, FEW, "map runs", MAPS)
 
 
 @pytest.mark.slow
