@@ -214,8 +214,6 @@ class ObservedMapRuns(MemoryMapRuns):
         self._observed = store
         self.told: set[tuple[ExecutionId, int]] = set()
         """(Map Run, redrives): runs whose end was told to their parents."""
-        self.counted: set[tuple[ExecutionId, int, int]] = set()
-        """(Map Run, child, redrives): ends of children that were counted."""
 
     async def commit_map_run(self, node: UUID, entry: MapRunEntry) -> dict[ExecutionId, int] | None:
         store, shard = self._observed, shard_of(entry.id)
