@@ -72,6 +72,13 @@ class Helper:
 
     def carry_out(self, evaluation: Evaluation) -> Outcome:
         """Evaluate; blocks for `seconds` and the start of the process at most. Raises OSError if none can be started."""
+        try:
+            return self._carry_out(evaluation)
+        except BaseException:
+            self.kill()  # what it may still say would be taken for the answer to the next evaluation
+            raise
+
+    def _carry_out(self, evaluation: Evaluation) -> Outcome:
         process, channel = self._running()
         try:
             answer = _ask(channel, msgspec.json.encode(evaluation), self._seconds)

@@ -13,6 +13,7 @@ import pytest
 from stepwell.engine.errors import ExpressionsUnavailableError
 from stepwell.engine.limits import JSONATA_MEMORY_BYTES
 from stepwell.engine.query.jsonata.evaluation import Evaluation, Outcome
+from stepwell.engine.runtime import expressions as expressions_module
 from stepwell.engine.runtime.expressions import HELPERS, Expressions, Helper, carry_out_apart
 from tests.support.waiting import until
 
@@ -119,6 +120,16 @@ def test_a_helper_that_was_killed_is_started_again(helper: Helper) -> None:
     os.kill(helper._process.pid, signal.SIGKILL)
     helper._process.wait()
     assert helper.carry_out(of("1 + 1")) == Outcome("2")
+
+
+def test_a_helper_that_starts_too_late_answers_nothing_else(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each evaluation would be given what came of the one before it."""
+    helper.kill()
+    with monkeypatch.context() as patched:
+        patched.setattr(expressions_module, "START_SECONDS", 0.001)
+        with pytest.raises(OSError, match="timed out"):
+            helper.carry_out(of("1"))
+    assert [helper.carry_out(of(source)).text for source in ("'a'", "'b'")] == ['"a"', '"b"']
 
 
 def test_callers_without_an_event_loop_have_a_helper_too() -> None:
