@@ -118,9 +118,9 @@ class Leases:
         self._renewed(sent)
         if not was_valid:
             self._lapsed()
+            self._lose(set(self.owned))  # before anything that may fail: the next round would not know any more
         owned = set(await self._store.owned_shards(node))
-        if not was_valid or self.owned - owned:
-            self._lose(set(self.owned) if not was_valid else self.owned - owned)
+        self._lose(self.owned - owned)
         engines = max(1, len(self.nodes))
         fair = -(-SHARD_COUNT // engines)
         if len(owned) > fair:
