@@ -16,6 +16,7 @@ from stepwell.engine.asl.lints.walk import Machine, StateAt
 from stepwell.engine.asl.placeholders import is_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.resources import IntegrationPattern, parse_resource
+from stepwell.engine.jsontypes import Json
 
 _Members: TypeAlias = "Mapping[str, _Members] | None"
 """What an object has; None where it may be anything."""
@@ -38,6 +39,7 @@ _JSONATA_READ: Final = (
     r"(?s)'(?:[^'\\]|\\.?)*+(?:'|\Z)|\"(?:[^\"\\]|\\.?)*+(?:\"|\Z)|/\*.*?(?:\*/|\Z)"
     r"|(?<![\w$])\$states(?!\w)((?:\s*\.\s*[A-Za-z_]\w*)*)(?!\s*[\w.(])"
 )
+_ODD_READ: Final = r"Token|\*|\.\.|\$\$\[|\.Task\[|\$lookup|\.\s*[{`]"
 """Patterns that are compiled when they are first needed, which most definitions do without."""
 
 
@@ -111,7 +113,8 @@ def _check_token_is_told(report: Report, state: StateAt, told: bool) -> None:
     ):
         return
     field = "Arguments" if state.language is QueryLanguage.JSONATA else "Parameters"
-    if any(is_open(value) for value in state.fields.values()) or _has_odd_reads(state):
+    mark = "$states" if state.language is QueryLanguage.JSONATA else "$$"
+    if any(is_open(value) for value in state.fields.values()) or _may_read_token(state.fields, mark, mark == "$states"):
         return
     token = "{% $states.context.Task.Token %}" if state.language is QueryLanguage.JSONATA else "$$.Task.Token"
     report.warn(
@@ -122,6 +125,10 @@ def _check_token_is_told(report: Report, state: StateAt, told: bool) -> None:
     )
 
 
-def _has_odd_reads(state: StateAt) -> bool:
-    """Whether the context object is read in a way that is not followed here."""
-    return any("$$[" in text or "$$.Task[" in text or "$lookup" in text for text, _ in expressions_of(state))
+def _may_read_token(value: Json, mark: str, computed: bool) -> bool:
+    """Whether the context object is read in a way that is not followed here, or in text of which something is still to be filled in."""
+    if isinstance(value, str):
+        return computed and mark in value and re.search(_ODD_READ, value) is not None
+    if isinstance(value, dict):
+        return any(_may_read_token(each, mark, computed or name.endswith(".$")) for name, each in value.items())
+    return isinstance(value, list) and any(_may_read_token(each, mark, computed) for each in value)
