@@ -155,14 +155,13 @@ class Express:
         """Whether there is no room for an execution with so many bytes of input."""
         return self._closing or self.held + self.kept + more + RUN_BYTES > self._most_bytes
 
-    def has_room_for_children(self, count: int, data: int) -> bool:
-        """Whether so many children of a Map Run with so many bytes of input together may be begun: of those there are always more, so
-        they leave room for what callers start. One that takes more than that is run when nothing else is."""
+    def has_room_for_child(self, data: int) -> bool:
+        """Whether another child of a Map Run with so many bytes of input may be begun: of those there are always more, so they leave
+        room for what callers start. One that takes more than that is run when nothing else is."""
         if self._closing:
             return False
         taken = self.held + self.kept
-        alone = taken == 0 and count == 1
-        return alone or taken + count * RUN_BYTES + data <= self._most_bytes * CHILDREN_SHARE
+        return taken == 0 or taken + RUN_BYTES + data <= self._most_bytes * CHILDREN_SHARE
 
     def admit(self, input: Document) -> None:
         """Raises `StoreUnavailableError` when there is no room here now."""

@@ -81,14 +81,22 @@ class ExpressChildren:
         """Whether this child runs here, or has and its end is not in the store."""
         return number in self._runs or number in self._ended
 
-    def has_room(self, children: int, data: int) -> bool:
-        """Whether so many children with so many bytes of input together may be begun."""
-        return self._express.has_room_for_children(children, data)
+    def has_room(self, data: int) -> bool:
+        """Whether another child with so many bytes of input may be begun."""
+        return self._express.has_room_for_child(data)
+
+    def reserve(self, child: Begun) -> None:
+        """A step that is going to be written begins this one: until it is, other Map Runs must not take the room for it."""
+        self._express.kept += _size(child)
+
+    def release(self, children: Iterable[Begun]) -> None:
+        """The step that would have begun these has not been written."""
+        for child in children:
+            self._express.kept -= _size(child)
 
     def begin(self, children: Iterable[Begun], machine: StateMachine) -> None:
-        """The store knows that these run: run them."""
+        """The store knows that these run, for which there is a reservation: run them."""
         for child in children:
-            self._express.kept += _size(child)
             self._runs[child.number] = None
             self._waiting.append(child)
         if self._waiting and (self._starting is None or self._starting.done()):

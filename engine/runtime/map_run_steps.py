@@ -72,8 +72,7 @@ class Steps:
         """Express children that the store has as running, and do not run here: they are to be run again."""
         self._lost_after = -1
         self._begun: list[Begun] = []
-        """Express children to run once the step under way is written, of so many bytes of input."""
-        self._begun_bytes = 0
+        """Express children to run once the step under way is written, for which memory is reserved."""
         self._held_back = False
 
     def _set_bounds(self, stored: StoredMapRun) -> None:
@@ -115,6 +114,8 @@ class Steps:
         try:
             return await self._step()
         finally:
+            begun, self._begun = self._begun, []
+            self._express.release(begun)
             for mail in reversed(self._taken):  # not consumed: to be read again
                 if mail.row is None:
                     self._box.mail.appendleft(mail)
@@ -124,7 +125,7 @@ class Steps:
 
     async def _step(self) -> bool:
         self._box.wake.clear()
-        self._begun, self._begun_bytes, self._held_back = [], 0, False
+        self._held_back = False
         entry = self._entry()
         await self._fold(entry)
         self._fail_in_trouble()
@@ -332,7 +333,7 @@ class Steps:
         return not self._stored.express or (not self._lost and self._has_memory(data))  # what was lost comes first
 
     def _has_memory(self, data: int) -> bool:
-        if self._express.has_room(len(self._begun) + 1, self._begun_bytes + data):
+        if self._express.has_room(data):
             return True
         self._held_back = True
         return False
@@ -408,8 +409,9 @@ class Steps:
 
     def _run_express(self, item: MapItem, now: int, attempt: int) -> None:
         """Have a child run once the step is written."""
-        self._begun.append(begun_child(self._stored, item, now, attempt))
-        self._begun_bytes += len(item.input)
+        begun = begun_child(self._stored, item, now, attempt)
+        self._express.reserve(begun)
+        self._begun.append(begun)
 
     async def _run_again(self, entry: MapRunEntry) -> None:
         """Run children again that were lost with the node, or the memory, that ran them; too often, and they have failed."""

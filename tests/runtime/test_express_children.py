@@ -137,6 +137,36 @@ async def test_no_more_children_run_than_fit_into_memory(database: str) -> None:
         assert nothing_held(node)
 
 
+async def test_map_runs_that_begin_children_together_take_no_room_twice(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a step that begins children is being written, others see that their room is taken."""
+    commit, gate, decided, written = PostgresMapRunStore.commit_map_run, Gate(), 0, 0
+    all_decided = asyncio.Event()
+
+    async def together(self: PostgresMapRunStore, node: UUID, entry: MapRunEntry) -> Any:
+        nonlocal decided, written
+        if entry.items_new:
+            decided += 1
+            if decided == 4:
+                all_decided.set()
+            await all_decided.wait()
+        answer = await commit(self, node, entry)
+        written += bool(entry.items_new)
+        return answer
+
+    monkeypatch.setattr(PostgresMapRunStore, "commit_map_run", together)
+    async with open_node(database, gate, express_bytes=40 * RUN_BYTES) as node:
+        ids = [await started(node, express(TASK), list(range(20))) for _ in range(4)]
+        await until(lambda: written == 4 and not node.engine.express.kept)
+        assert 20 <= node.engine.express.running <= 30
+        gate.open.set()
+        for id in ids:
+            view = await node.ended(id)
+            assert view.output is not None and view.output.value == list(range(20))
+        assert nothing_held(node)
+
+
 async def test_children_wait_until_there_is_memory(database: str) -> None:
     gate = Gate()
     gate.open.set()
