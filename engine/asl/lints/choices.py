@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,6 +15,8 @@ from stepwell.engine.query.jsonata import is_jsonata, source_of
 
 _AFTERWARDS: Final = frozenset({"Next", "Assign", "Output", "Comment"})
 """What says what a rule leads to, not when it matches."""
+_CHANGES: Final = re.compile(r"\$(?:random|uuid|now|millis)\s*\(")
+"""Calls that give something else each time: the same question may be answered in another way."""
 
 
 def check_choices(report: Report, machine: Machine) -> None:
@@ -40,7 +43,8 @@ def _check_rules(report: Report, state: StateAt) -> None:
                 hint="The first rule that matches is the one that is followed.",
             )
             continue
-        seen[asked] = index
+        if _CHANGES.search(asked) is None:
+            seen[asked] = index
         if _always_matches(rule):
             always = index
     if always is not None and "Default" in state.fields:

@@ -314,6 +314,11 @@ def test_rules_after_one_that_always_matches(always: Any) -> None:
     assert rules({"Condition": always}, QueryLanguage="JSONata") == [("unreachable-rule", "/States/A/Default")]
 
 
+def test_rules_that_ask_chance_or_the_clock_may_get_another_answer() -> None:
+    half = {"Condition": "{% $random() < 0.5 %}"}
+    assert rules(half, half, QueryLanguage="JSONata") == []
+
+
 def test_rules_that_are_still_to_be_filled_in_may_differ() -> None:
     state = {"Type": "Choice", "Choices": [{"Ref": "P"}, {"Ref": "P"}], "Default": "Z"}
     assert "unreachable-rule" not in [code for code, _ in codes({"A": state, "Z": {"Type": "Succeed"}})]
