@@ -282,9 +282,11 @@ class Engine(Effects):
 
     # -- taking shards over ----------------------------------------------------------------------------------------
 
-    async def _taken(self, shards: set[int]) -> None:
+    async def _taken(self, shards: set[int], given: set[int]) -> None:
         """Shards are ours now: go on with what their last owner left, while the lease goes on being renewed."""
         self.executor.owned |= shards
+        if self.map_runs is not None:
+            self.map_runs.given(given)
         self._unsure |= shards
         self._unsure_wake.set()
 

@@ -22,7 +22,8 @@ from stepwell.engine.telemetry import SHARDS_OWNED, Counts
 
 log = logging.getLogger(__name__)
 
-Taken = Callable[[set[int]], Awaitable[None]]
+Taken = Callable[[set[int], set[int]], Awaitable[None]]
+"""Told of shards that are ours now, and which of them their last owner gave back."""
 Lost = Callable[[set[int]], None]
 
 
@@ -120,6 +121,7 @@ class Leases:
             self._lapsed()
             self._lose(set(self.owned))  # before anything that may fail: the next round would not know any more
         owned = set(await self._store.owned_shards(node))
+        given: set[int] = set()
         self._lose(self.owned - owned)
         engines = max(1, len(self.nodes))
         fair = -(-SHARD_COUNT // engines)
@@ -129,13 +131,16 @@ class Leases:
             await self._store.release_shards(node, sorted(surplus))
             owned -= surplus
         elif len(owned) < fair:
-            owned |= set(await self._store.take_shards(node, fair - len(owned)))
+            left = set(await self._store.shard_owners())  # by nodes that are gone, as far as they can be taken
+            taken = set(await self._store.take_shards(node, fair - len(owned)))
+            given = taken - left
+            owned |= taken
         new = owned - self.owned
         self._metrics.set(SHARDS_OWNED, len(owned))
         if new:
             reach("after_takeover")
             self.owned |= new
-            await self._taken(new)
+            await self._taken(new, given)
 
     def _lose(self, shards: set[int]) -> None:
         if shards:

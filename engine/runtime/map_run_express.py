@@ -71,8 +71,8 @@ class ExpressChildren:
         self._ended: dict[int, int] = {}
         """Children whose end is in the mailbox, or in the hands of a step, and the bytes of it."""
         self._starting: asyncio.Task[None] | None = None
-        self.all_here = False
-        """Whether what the store has as running runs here, or has been counted as lost and is run again here."""
+        self.all_counted = False
+        """Whether what the store has as running runs here, or is run again here and needs not be counted as lost any more."""
         self.folded_all = asyncio.Event()
         """There is no end that is not in the store."""
         self.folded_all.set()
@@ -114,7 +114,7 @@ class ExpressChildren:
     def drop(self) -> None:
         """They are another node's now, or are to be run again: stop them, and forget how others have ended."""
         self.abort()
-        self.all_here = False
+        self.all_counted = False
         kept = [mail for mail in self._box.mail if mail.row is not None]
         self._box.mail.clear()
         self._box.mail.extend(kept)

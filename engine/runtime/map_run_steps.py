@@ -95,8 +95,10 @@ class Steps:
         if self._stored.express:
             self._lost = {number for number in self._running if number not in self._express}
             if not self._lost:
-                self._express.all_here = True
-            elif not self._express.all_here:  # else they were begun by a step of which no answer came
+                self._express.all_counted = True
+            elif (
+                not self._express.all_counted
+            ):  # else a step began them of which no answer came, or they were given back
                 self._plan.progress.losses += 1
 
     async def close(self) -> None:
@@ -383,7 +385,7 @@ class Steps:
                     self._tools.node.adopt(self._info(child, entry.now), machine, child, self._stored, row)
             begun, self._begun = self._begun, []
             self._express.begin(begun, machine)
-        self._express.all_here = True
+        self._express.all_counted = True
         self._tools.node.posted([*(id for id, _ in entry.posts), *(child.id for child in entry.children)])
 
     def _info(self, child: NewChild, now: int) -> ExecutionInfo:

@@ -63,6 +63,12 @@ class MapRuns:
     ) -> None:
         self.tools = Tools(store, node, identity, clock, seeds, source, evaluate, express)
         self._drivers: dict[ExecutionId, Driver] = {}
+        self._given: set[int] = set()
+
+    def given(self, shards: set[int]) -> None:
+        """Shards that are ours now, and were given back by a node that went on living or was stopped: what it ran is run again, but it
+        was not what a node died of."""
+        self._given |= shards
 
     async def take(self, shards: Sequence[int]) -> None:
         """Go on with the Map Runs of shards that are ours now."""
@@ -81,6 +87,7 @@ class MapRuns:
 
     def drop_shards(self, shards: set[int]) -> None:
         """Forget the Map Runs of shards that are no longer ours."""
+        self._given -= shards
         for id in [id for id in self._drivers if shard_of(id) in shards]:
             self._drivers.pop(id).cancel()
 
@@ -101,7 +108,7 @@ class MapRuns:
     def _driver(self, id: ExecutionId) -> Driver:
         driver = self._drivers.get(id)
         if driver is None:
-            driver = self._drivers[id] = Driver(self, id)
+            driver = self._drivers[id] = Driver(self, id, given=shard_of(id) in self._given)
         return driver
 
     def released(self, driver: Driver) -> bool:
@@ -116,13 +123,14 @@ class MapRuns:
 class Driver:
     """Drives one Map Run until it has ended and nothing is left to be told of it."""
 
-    def __init__(self, runs: MapRuns, id: ExecutionId) -> None:
+    def __init__(self, runs: MapRuns, id: ExecutionId, *, given: bool) -> None:
         self._runs = runs
         self._tools = runs.tools
         self._trouble: str | None = None
         self._tries = 0
         self.box = Mailbox(id, deque(), asyncio.Event())
         self.express = ExpressChildren(self._tools, self.box)
+        self.express.all_counted = given
         self.task = asyncio.create_task(self._life(), name=f"map run {id.hex()}")
 
     def cancel(self) -> None:

@@ -24,6 +24,7 @@ from stepwell.engine.runtime import express as express_module
 from stepwell.engine.runtime.express import RUN_BYTES, Express
 from stepwell.engine.runtime.map_run_express import MAX_RUNS
 from stepwell.engine.store.map_runs import PostgresMapRunStore
+from stepwell.engine.store.runtime_store import PostgresRuntimeStore
 from stepwell.engine.targets.items.source import ObjectItems
 from stepwell.engine.targets.objects import FileBuckets
 from tests.runtime.test_express_sync import Broker, claim, outcome
@@ -333,7 +334,11 @@ async def test_without_a_lease_they_stand_still(database: str, monkeypatch: pyte
         assert view.output is not None and view.output.value == ["again"]
 
 
-async def test_what_outlives_no_node_is_given_up(database: str) -> None:
+async def test_what_outlives_no_node_is_given_up(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def die(self: PostgresRuntimeStore, incarnation: UUID) -> None:
+        await self._pool.execute("UPDATE node SET expires_at = 'epoch' WHERE incarnation = $1", incarnation)
+
+    monkeypatch.setattr(PostgresRuntimeStore, "remove_node", die)
     id: ExecutionId | None = None
     for _ in range(MAX_RUNS):
         gate = Gate()
@@ -348,6 +353,22 @@ async def test_what_outlives_no_node_is_given_up(database: str) -> None:
         assert view.output is not None and view.output.value == [2]
         assert len(targets.calls) == 1
         assert [item.error for item in await items(node, id)] == ["Stepwell.EngineLost"] * 2 + [None]
+
+
+async def test_what_nodes_give_back_is_run_as_often_as_it_takes(database: str) -> None:
+    id: ExecutionId | None = None
+    for _ in range(MAX_RUNS + 1):
+        gate = Gate()
+        async with open_node(database, gate, express_drain_seconds=0) as node:
+            if id is None:
+                id = await started(node, express(TASK, MaxConcurrency=2), [0, 1, 2])
+            await until(lambda: len(gate.calls) == 2)  # noqa: B023
+    targets = CommandedTargets({"Work": lambda payload: payload})
+    async with open_node(database, targets) as node:
+        assert id is not None
+        view = await node.ended(id)
+        assert view.output is not None and view.output.value == [0, 1, 2]
+        assert (await map_run(node, id)).progress.losses == 0
 
 
 async def test_a_node_that_is_stopped_writes_how_they_ended(database: str) -> None:

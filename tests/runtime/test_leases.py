@@ -39,6 +39,9 @@ class Shards:
     async def renew_node(self, node: UUID, ttl_ms: int) -> list[Any]:
         return [node]
 
+    async def shard_owners(self) -> dict[int, UUID]:
+        return {}
+
     async def owned_shards(self, node: UUID) -> list[int]:
         if self.breaks:
             self.breaks = False
@@ -50,7 +53,7 @@ async def test_a_lapse_is_not_forgotten_where_the_store_breaks_off_after_the_ren
     """What stood still without a lease, and timers that were passed over, are taken up anew all the same."""
     store, clock, taken, lost = Shards(), Hand(), list[set[int]](), list[set[int]]()
 
-    async def take(shards: set[int]) -> None:
+    async def take(shards: set[int], _: set[int]) -> None:
         taken.append(shards)
 
     leases = Leases(
