@@ -39,7 +39,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "seconds *= entropy.fraction()",
         'seconds *= __import__("random").random()',
         "chance that does not come from the step's seed cannot be replayed",
-        PROPERTIES,
+        unit("test_retry"),
     ),
     Mutant(
         "each_retrier_shares_one_count",

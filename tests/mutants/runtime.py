@@ -197,7 +197,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "return self._clock.monotonic() < self._valid_until",
         "return self._valid_until > 0",
         "a node that could not renew its lease stops acting",
-        SIMULATION,
+        ("tests/runtime/test_leases.py",),
     ),
     Mutant(
         "timers_fire_in_any_order",

@@ -161,9 +161,13 @@ def _names(event: HistoryEvent, arn: str) -> bool:
 
 def _output_of(row: StoredRow) -> object:
     """What a child execution has given, if it has succeeded. (The random machines give no null.)"""
-    written = [event for data in row.chunks[-2:] for event in chunks.decode(data).events]
-    ended = written and written[-1].type == "ExecutionSucceeded"
-    return json.loads(bytes(written[-1].payload or b"null")) if ended else None
+    for data in reversed(row.chunks):
+        written = chunks.decode(data).events
+        if written:  # what changes nothing is written down without events
+            return (
+                json.loads(bytes(written[-1].payload or b"null")) if written[-1].type == "ExecutionSucceeded" else None
+            )
+    return None
 
 
 def _check_leftovers(store: ObservedStore) -> None:

@@ -68,7 +68,12 @@ class World:
         self.rng = random.Random(seed)
         self.loop = SimulatedLoop()  # type: ignore[abstract] # sockets, signals and processes are what it does without
         self.network = Network(self.loop, self.rng, Faults())
-        self.store = ObservedStore(SimulatedClock(self.loop), options.without, double_owners=options.double_owners)
+        self.store = ObservedStore(
+            SimulatedClock(self.loop),
+            options.without,
+            double_owners=options.double_owners,
+            late_ends=options.distributed,
+        )
         self.cluster = Cluster(
             self.loop, self.network, self.store, self.rng, options.nodes, lambda: SimulatedTargets(self.outside)
         )
@@ -170,10 +175,24 @@ class World:
         if sum(answer.outcome is StartOutcome.STARTED for answer in answers) > 1:
             self.store.accuse(f"{name}: two starts were both answered as the one that started it")
         id = answers[0].id
+        if self.options.distributed:
+            await self._cross(id)
         often, slowly = (0.7, 3) if self.options.distributed else (0.35, 20)
         while rng.random() < often:
             await asyncio.sleep(rng.uniform(0, slowly))
             await self._interfere(id, rng.choice(("stop", "redrive", "redrive")))
+
+    async def _cross(self, id: ExecutionId) -> None:
+        """Stop and redrive the execution when it is being told of the end of a Map Run."""
+        crossed = 0
+        for _ in range(500):
+            if any(to == id and b"map_run_finished" in event for _, to, event in self.store.inbox_rows.values()):
+                await self._interfere(id, "stop")
+                await self._interfere(id, "redrive")
+                crossed += 1
+                if crossed == 3:
+                    return
+            await asyncio.sleep(0.01)
 
     async def _start(self, request: StartRequest) -> StartAnswer:
         answer = await insist(self.cluster, lambda requests: requests.start(request))
