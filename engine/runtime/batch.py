@@ -74,10 +74,8 @@ def apply_waiting(hot: Hot, clock: Clock, seeds: SeedSource, slice: Slice = DEFA
         try:
             step = transition(hot.machine, hot.state, work.event, now, Entropy(seed), slice, outcomes)
         except OverBudgetError as error:
-            batch.failed = (
-                work,
-                error.with_traceback(None),
-            )  # whose frames would hold the position until they are collected
+            error.with_traceback(None)  # its frames would hold the position until they are collected
+            batch.failed = (work, error)
             if attempt is not None and outcomes is not None and outcomes.wasted:  # they are of other data
                 attempt.outcomes = Outcomes()
                 work.tries += 1

@@ -125,7 +125,6 @@ class Helper:
         self._channel = ours
         ours.settimeout(START_SECONDS)
         if receive(ours) is None:
-            self.kill()
             raise OSError("the process that evaluates expressions ended as soon as it was started")
         return self._process, ours
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Integer,
     Select,
     Table,
@@ -55,21 +56,29 @@ _pending_redrive: Final = exists(
 ).correlate(execution)
 """Whether a child is to be redriven, and has not been yet: its Map Run counts a redrive more than the execution does."""
 
+
+def columns_of(table: Table) -> list[ColumnElement[Any]]:
+    """What is known of executions of either type."""
+    return [
+        table.c.id,
+        table.c.arn,
+        table.c.name,
+        state_machine.c.arn.label("machine_arn"),
+        state_machine.c.name.label("machine_name"),
+        table.c.machine_key,
+        table.c.revision,
+        table.c.status,
+        table.c.started_at,
+        table.c.stopped_at,
+        table.c.trace_header,
+    ]
+
+
 _view: Final = select(
-    execution.c.id,
-    execution.c.arn,
-    execution.c.name,
-    state_machine.c.arn.label("machine_arn"),
-    state_machine.c.name.label("machine_name"),
-    execution.c.machine_key,
-    execution.c.revision,
-    execution.c.status,
-    execution.c.started_at,
-    execution.c.stopped_at,
+    *columns_of(execution),
     execution.c.last_event,
     execution.c.redrive_count,
     execution.c.redriven_at,
-    execution.c.trace_header,
     execution.c.version_arn,
     execution.c.alias_arn,
     select(map_run.c.arn).where(map_run.c.id == execution.c.map_run).scalar_subquery().label("map_run_arn"),

@@ -15,7 +15,7 @@ from stepwell.engine.jsontypes import Document
 from stepwell.engine.ports import ExecutionFilter, ExpressStart, ExpressView, Page
 from stepwell.engine.store.codes import STATUS_CODES, STATUS_OF
 from stepwell.engine.store.columns import storable
-from stepwell.engine.store.executions import conditions_on
+from stepwell.engine.store.executions import columns_of, conditions_on
 from stepwell.engine.store.failures import store_errors
 from stepwell.engine.store.pages import make_position, page_of, read_position
 from stepwell.engine.store.sql import QUERIES
@@ -24,20 +24,10 @@ from stepwell.engine.store.tables import express_execution, state_machine
 from stepwell.engine.store.views import EXPRESS, scope_of
 
 _view: Final = select(
-    express_execution.c.id,
-    express_execution.c.arn,
-    express_execution.c.name,
-    state_machine.c.arn.label("machine_arn"),
-    state_machine.c.name.label("machine_name"),
-    express_execution.c.machine_key,
-    express_execution.c.revision,
-    express_execution.c.status,
-    express_execution.c.started_at,
-    express_execution.c.stopped_at,
+    *columns_of(express_execution),
     express_execution.c.attempt,
     express_execution.c.error,
     express_execution.c.cause,
-    express_execution.c.trace_header,
 ).join(state_machine, state_machine.c.key == express_execution.c.machine_key)
 _describe: Final = Statement(
     _view.add_columns(express_execution.c.input, express_execution.c.output).where(
