@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from stepwell.engine import ids
@@ -21,7 +22,7 @@ from stepwell.engine.machine.events import TaskFailed
 from stepwell.engine.ports import OpenTaskRow, RuntimeStore, TargetResult, TaskRequest
 from stepwell.engine.runtime.executor import Executor
 from stepwell.engine.runtime.failpoints import reach
-from stepwell.engine.runtime.hot import History, Hot, Work
+from stepwell.engine.runtime.hot import History, Hot, Work, tasks_of
 from stepwell.engine.runtime.task_requests import first_request
 from stepwell.engine.states_errors import ErrorName
 from stepwell.engine.telemetry import TASK_OUTCOMES, TASKS_SENT, Counts
@@ -96,8 +97,17 @@ class Dispatcher:
         if running is not None:
             running.cancel()
 
+    def taken_up(self, rows: Sequence[OpenTaskRow]) -> None:
+        """Dispatch tasks of shards that were taken over, or of commits that were never answered. What this node has scheduled
+        itself meanwhile is left out: it was dispatched after its commit, or is about to be.
+        """
+        for row in rows:
+            hot = self._executor.hot(row.execution)
+            if self._executor.owns(row.execution) and (hot is None or row.task in hot.inherited):
+                self.again(row, row.delivery + 2)
+
     def again(self, row: OpenTaskRow, delivery: int) -> None:
-        """Dispatch a task that was found open in the store, unless that is under way."""
+        """Dispatch a task that was found open in the store, unless that is under way or it has been closed since."""
         if row.kind is TargetKind.ACTIVITY:
             self.activity_ready.set()
         elif not self._under_way(row):
@@ -140,7 +150,7 @@ class Dispatcher:
 
     async def _request_of(self, row: OpenTaskRow, delivery: int) -> TaskRequest | None:
         stored = await self._store.load(row.execution)
-        if stored is None:
+        if stored is None or row.task not in tasks_of(stored):
             return None
         history = History()
         for data in await self._store.chunks_with(row.execution, [row.scheduled_event]):
@@ -184,7 +194,11 @@ class Dispatcher:
             self._sent.append((request.execution, request.task))
         else:
             self._metrics.count(TASK_OUTCOMES, type(result).__name__)
-            self._executor.apply(request.execution, Work(result, insistent=True))
+            durable: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._executor.apply(request.execution, Work(result, insistent=True, future=durable))
+            # Until then the task is under way: found open in the store, it must not be done once more.
+            with suppress(StepwellError):  # whoever owns the execution by now has it done
+                await durable
 
     async def flush_sent(self) -> None:
         """Write down which tasks have been handed to the broker."""

@@ -310,9 +310,7 @@ class Engine(Effects):
             shards, self._unsure = self._unsure, set()
             try:
                 await self.identity.settled()  # else a task could be sent again that is just being closed
-                for row in await self._store.open_tasks(sorted(shards & self.executor.owned)):
-                    if self.executor.owns(row.execution):
-                        self.dispatcher.again(row, row.delivery + 2)
+                self.dispatcher.taken_up(await self._store.open_tasks(sorted(shards & self.executor.owned)))
                 await self.timers.scan_now()
                 if self.map_runs is not None:
                     await self.map_runs.take(sorted(shards & self.executor.owned))

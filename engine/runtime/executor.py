@@ -263,7 +263,7 @@ class Executor:
         state, last_now = await revive(self._store, stored, machine, self._region)
         hot = Hot(
             id, shard_of(id), stored.rev, state, machine, stored.machine_key, stored.revision, stored.trace_header,
-            redrive_token=stored.redrive_token, map_run=stored.map_run, map_item=stored.map_item,
+            redrive_token=stored.redrive_token, map_run=stored.map_run, map_item=stored.map_item, inherited=tuple(state.tasks),
         )  # fmt: skip
         hot.unsnapped = len(stored.chunks)
         hot.last_now = last_now

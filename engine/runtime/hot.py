@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -67,6 +68,8 @@ class Hot:
     machine_key: int
     revision: int
     trace_header: str | None = None
+    inherited: Collection[int] = ()
+    """Tasks that were open when the execution was read back: nobody here knows whether they have been dispatched."""
     works: deque[Work] = field(default_factory=deque)
     busy: bool = False
     last_now: int = 0
@@ -137,6 +140,14 @@ async def revive(
     state.redriven_at = stored.redriven_at or 0
     last = max((applied.now for chunk in read for applied in chunk.applied), default=0)
     return state, last
+
+
+def tasks_of(stored: StoredExecution) -> set[int]:
+    """The tasks that are open in an execution."""
+    if stored.rev == 0:
+        return set()
+    folded = fold(delta for data in stored.chunks if (delta := chunks.decode(data).delta) is not None)
+    return {record.task.task for record in folded.frames.values() if record.task is not None}
 
 
 def info_of(stored: StoredExecution, machine: StateMachine, region: str) -> ExecutionInfo:

@@ -39,8 +39,10 @@ def test_faults_happen() -> None:
 
 
 CONTROL_SEEDS = 80
-"""The rarest need for a protection comes once in ten seeds."""
+"""The rarest need for a protection comes once in sixteen seeds."""
 WITHOUT_EPOCHS = Options(without=frozenset({Protection.EPOCH}), patience_seconds=400, double_owners=True)
+
+ABOUT_MAP_RUNS = {Protection.MAP_RUN_REVISION, Protection.MAP_RUN_EPOCH, Protection.GENERATION}
 
 
 @pytest.mark.parametrize("protection", list(Protection))
@@ -48,7 +50,7 @@ def test_a_missing_protection_is_noticed(protection: Protection) -> None:
     options = Options(without=frozenset({protection}), patience_seconds=400)
     if protection in (Protection.REVISION, Protection.MAP_RUN_REVISION):
         options = replace(WITHOUT_EPOCHS, without=WITHOUT_EPOCHS.without | {protection})
-    if protection in (Protection.MAP_RUN_REVISION, Protection.GENERATION):
+    if protection in ABOUT_MAP_RUNS:
         options = replace(options, distributed=True)
     noticed = any(simulate(seed, options).broken for seed in range(CONTROL_SEEDS))
     assert noticed, f"no seed below {CONTROL_SEEDS} needs this protection: {protection}"
