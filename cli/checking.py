@@ -89,8 +89,12 @@ def _total(results: Sequence[Checked]) -> str:
     return f"{len(results)} files: {', '.join(found + [f'{unreadable} not readable'] * bool(unreadable))}"
 
 
-def check_file(name: str, settings: ValidateSettings | None = None, *, templates: bool = False) -> Checked:
-    """Check one file (`-` is stdin); with `templates`, the definitions in one that is a deployment template."""
+def check_file(
+    name: str, settings: ValidateSettings | None = None, *, templates: bool = False, runnable: bool = False
+) -> Checked:
+    """Check one file (`-` is stdin); with `templates`, the definitions in one that is a deployment template; with `runnable`,
+    as the server does that is to run it.
+    """
     from stepwell.engine.asl.document import Syntax, examine
 
     settings = settings or ValidateSettings()
@@ -110,6 +114,7 @@ def check_file(name: str, settings: ValidateSettings | None = None, *, templates
             machine_type=settings.type,
             ignore=settings.ignore,
             templates=templates,
+            runnable=runnable,
         )
     except ImportError:
         return Checked(name, unreadable="YAML is read by ruamel.yaml: install stepwell[server].")

@@ -101,4 +101,4 @@ def _artifact(name: str) -> dict[str, Any]:
 
 def _sentence(finding: Diagnostic) -> str:
     text = finding.message.partition("\n at [Source")[0]
-    return f"{text}. {finding.hint}" if finding.hint else text
+    return f"{text.rstrip(' .')}. {finding.hint}" if finding.hint else text.rstrip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,17 @@ def deploy(
     """
     if name is not None and len(files) > 1:
         raise click.UsageError("--name is for a single file.")
-    texts = [(file, name or name_of(file), checked(output, file, machine_type)) for file in files]
+    texts = checked_texts(output, files, machine_type)
     client = Client.from_environment()
     views = []
-    for file, machine, text in texts:
+    for file, text in texts:
         body: dict[str, Any] = {"definition": text}
         body |= {
             key: value
             for key, value in (("type", machine_type), ("roleArn", role_arn), ("description", description))
             if value is not None
         }
-        view = deploy_one(client, machine, body, file)
+        view = deploy_one(client, name or name_of(file), body, file)
         views.append(view)
         output.say(f"{click.style('✓', fg='green')} {view['name']}  revision {view['revision']}  {view['arn']}")
     output.document({"stateMachines": views})
@@ -76,24 +77,32 @@ def name_of(file: str) -> str:
     return path.absolute().parent.name if plain.lower() in PLAIN_NAMES else plain
 
 
-def checked(output: Output, file: str, machine_type: str | None = None) -> str:
-    """The text of a file that has no errors; shows them and ends with code 1 where it has."""
+def checked_texts(output: Output, files: Sequence[str], machine_type: str | None = None) -> list[tuple[str, str]]:
+    """The files with their texts, none of which has errors; shows those of all and ends with code 1 where any has."""
     from stepwell.cli.checking import Paint, check_file, diagnostic_json, result_lines
     from stepwell.cli.validate_settings import SettingsError, read_settings
 
     try:
-        result = check_file(file, read_settings(Path.cwd()).overridden(None, machine_type, None, ()))
+        settings = read_settings(Path.cwd()).overridden(None, machine_type, None, ())
     except SettingsError as error:
         raise Failure(str(error), ExitCode.UNUSABLE, code="InvalidSetting") from None
-    if result.findings or result.unreadable:
-        for line in result_lines(result, Paint()):
-            output.remark(line)
-    if result.unreadable is not None:
+    results = [check_file(file, settings, runnable=True) for file in files]
+    for result in results:
+        if result.findings or result.unreadable:
+            for line in result_lines(result, Paint()):
+                output.remark(line)
+    if any(result.unreadable is not None for result in results):
         fail_hard(ExitCode.UNUSABLE)
-    if result.fails(strict=False):
-        details = {"file": file, "diagnostics": [diagnostic_json(one) for one in result.findings]}
-        raise Failure("Nothing was deployed.", code="InvalidDefinition", details=details)
-    return as_text(result.value) if result.yaml else result.text.decode("utf-8-sig")
+    refused = [result for result in results if result.fails(strict=False)]
+    if refused:
+        files_json = [
+            {"file": one.name, "diagnostics": [diagnostic_json(each) for each in one.findings]} for one in refused
+        ]
+        raise Failure("Nothing was deployed.", code="InvalidDefinition", details={"files": files_json})
+    return [
+        (file, as_text(one.value) if one.yaml else one.text.decode("utf-8-sig"))
+        for file, one in zip(files, results, strict=True)
+    ]
 
 
 def as_text(value: Any) -> str:

@@ -105,11 +105,13 @@ def examine(
     machine_type: MachineType | str = MachineType.STANDARD,
     ignore: Collection[str] = (),
     templates: bool = False,
+    runnable: bool = False,
 ) -> Examined:
     """Everything there is to say about a definition's text: what AWS refuses or warns of, and what is allowed and hardly meant.
 
     `ignore` has codes of warnings to leave out. No finding has a secret in it. With `templates`, the text may be a deployment
-    template: then the definitions in it are examined, each as a machine of its own type, and there is no document.
+    template: then the definitions in it are examined, each as a machine of its own type, and there is no document. With
+    `runnable`, what a server refuses because nothing could run it is an error, not a warning.
     """
     document = None
     try:
@@ -119,7 +121,7 @@ def examine(
     else:
         if _is_template(document.value):
             return _examine_template(document, Target(target), ignore)
-        report = check_definition(document.value, Target(target), MachineType(machine_type))
+        report = check_definition(document.value, Target(target), MachineType(machine_type), runnable=runnable)
         run_lints(report, document.value, Target(target))
         secrets = secret_values(document.value)
         findings = [document.placed(one) for one in report.findings if not _is_ignored(one, ignore)]

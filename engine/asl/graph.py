@@ -58,7 +58,12 @@ def check_graph(report: Report, container: Mapping[str, Json], place: Place) -> 
                     hint="Lead to it by Next, Default, a choice rule or a catcher, or remove it.",
                 )
     if not any(_is_final(state) for state in states.values()):
-        report.unplaced(place, "Workflow has no terminal state", DiagnosticCode.MISSING_END_STATE)
+        report.unplaced(
+            place,
+            "Workflow has no terminal state",
+            DiagnosticCode.MISSING_END_STATE,
+            hint='Give the last state "End": true, or lead to a Succeed or Fail state.',
+        )
 
 
 def _has_open_ends(container: Mapping[str, Json], states: Mapping[str, Json]) -> bool:

@@ -6,7 +6,7 @@ Every expression is compiled here to see whether it can be. It must not know whe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, TypeAlias
 
 from stepwell.engine import limits
@@ -260,22 +260,26 @@ def check_variable(report: Report, value: Json, place: Place) -> None:
 
 _MEANT_INSTEAD: Final = {
     QueryLanguage.JSONPATH: {
-        "Arguments": "Parameters", "Output": "ResultSelector, ResultPath or OutputPath", "Items": "ItemsPath",
-        "Condition": "Variable with a comparison such as StringEquals",
+        "Arguments": ("Parameters",), "Output": ("ResultSelector", "Parameters", "OutputPath", "ResultPath"),
+        "Items": ("ItemsPath",), "Condition": ("Variable with a comparison such as StringEquals",),
     },
     QueryLanguage.JSONATA: {
-        "Parameters": "Arguments", "InputPath": "Arguments", "ResultSelector": "Output", "ResultPath": "Output or Assign",
-        "OutputPath": "Output", "Result": "Output", "ItemsPath": "Items", "Variable": "Condition", "And": "Condition",
-        "Or": "Condition", "Not": "Condition",
+        "Parameters": ("Arguments", "ItemSelector", "Output"), "InputPath": ("Arguments", "Items", "Output"),
+        "ResultSelector": ("Output",), "ResultPath": ("Output or Assign",), "OutputPath": ("Output",),
+        "Result": ("Output",), "ItemsPath": ("Items",), "Variable": ("Condition",), "And": ("Condition",),
+        "Or": ("Condition",), "Not": ("Condition",),
     },
 }  # fmt: skip
-"""What the other query language's field is called in each."""
+"""What does in each the work of the other query language's field: the first that the object in question can have."""
 
 
-def wrong_language(report: Report, place: Place, field: str, language: QueryLanguage) -> None:
-    """Note, in AWS's words, a field that exists in the other query language only."""
+def wrong_language(
+    report: Report, place: Place, field: str, language: QueryLanguage, known: Collection[str] = ()
+) -> None:
+    """Note, in AWS's words, a field that exists in the other query language only. `known`: the fields there are."""
     other = QueryLanguage.JSONPATH if language is QueryLanguage.JSONATA else QueryLanguage.JSONATA
-    instead = _MEANT_INSTEAD[language].get(field)
+    names = _MEANT_INSTEAD[language].get(field, ())
+    instead = next((name for name in names if name in known), names[-1] if names else None)
     if instead is None and language is QueryLanguage.JSONATA:
         instead = f"{field.removesuffix('Path')} with an expression" if field.endswith("Path") else "Condition"
     elif other is QueryLanguage.JSONATA:

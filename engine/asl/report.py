@@ -58,9 +58,9 @@ class Report:
             Diagnostic(code, message, location_of(place), severity=Severity.WARNING, pointer=pointer, hint=hint)
         )
 
-    def unplaced(self, place: Place, message: str, code: DiagnosticCode) -> None:
+    def unplaced(self, place: Place, message: str, code: DiagnosticCode, *, hint: str | None = None) -> None:
         """Note a fault for which AWS names no location; `place` still serves line and column."""
-        self.findings.append(Diagnostic(code, message, pointer=pointer_of(place)))
+        self.findings.append(Diagnostic(code, message, pointer=pointer_of(place), hint=hint))
 
     def nearest(self, name: str, known: Collection[str]) -> str | None:
         """The known name that was probably meant. Few are looked for, because each takes long."""

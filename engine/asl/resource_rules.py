@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from stepwell.engine.asl.celery_resources import parse_route
 from stepwell.engine.asl.diagnostics import DiagnosticCode
 from stepwell.engine.asl.placeholders import PLACEHOLDER, is_open_arn, left_open
 from stepwell.engine.asl.report import Place, Report
@@ -117,6 +118,8 @@ def _check_form(report: Report, value: str, place: Place, policy: Policy) -> Non
         _unknown(report, value, place, policy, hint=_START_IT)
     elif resource is None or (resource.service.startswith("aws-sdk:") and resource.pattern in _SYNC):
         _unknown(report, value, place, policy)
+    elif resource.kind is TargetKind.CELERY:
+        _check_route(report, value, place)
     elif policy.express:
         if resource.kind is TargetKind.ACTIVITY:
             report.error(place, "Express state machine does not support Activity ARN")
@@ -125,6 +128,13 @@ def _check_form(report: Report, value: str, place: Place, policy: Policy) -> Non
             report.error(place, "Express state machine does not support '.sync' service integration")
         elif resource.pattern is IntegrationPattern.WAIT_FOR_TASK_TOKEN:
             report.error(place, "Express state machine does not support '.waitForTaskToken' service integration ")
+
+
+def _check_route(report: Report, value: str, place: Place) -> None:
+    try:
+        parse_route(value, default_queue="")
+    except ValueError as error:
+        report.error(place, str(error), DiagnosticCode.INVALID_RESOURCE)
 
 
 def _unknown(report: Report, value: str, place: Place, policy: Policy, hint: str = _KNOWN_FORMS) -> None:

@@ -33,13 +33,20 @@ def _expected(kind: str) -> Check:
 
     def check(report: Report, value: Json, place: Place, language: QueryLanguage) -> None:
         if not isinstance(value, types[kind]):
-            report.error(place, message, hint=_YES_AND_NO if kind == "Boolean" and value in _NO_BOOLEANS else None)
+            report.error(place, message, hint=_boolean_hint(value) if kind == "Boolean" else None)
 
     return check
 
 
-_YES_AND_NO: Final = "In YAML 1.2 yes, no, on and off are strings: write true or false."
-_NO_BOOLEANS: Final = ("yes", "no", "on", "off", "Yes", "No", "On", "Off", "true", "false")
+_YES_AND_NO: Final = ("yes", "no", "on", "off", "y", "n")
+
+
+def _boolean_hint(value: Json) -> str | None:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return f"Write {value.lower()} without quotes."
+    if isinstance(value, str) and value.lower() in _YES_AND_NO:
+        return f"'{value}' is a string, in YAML 1.2 as well: write true or false."
+    return None
 
 
 def check_any(report: Report, value: Json, place: Place, language: QueryLanguage) -> None:

@@ -35,15 +35,23 @@ def escape_pointer(name: str) -> str:
 
 
 class SyntaxFault(Exception):
-    """Jackson's message for a fault; `offset` is the place Jackson reports, one past what it has consumed."""
+    """Jackson's message for a fault; `offset` is the place Jackson reports, one past what it has consumed; `begins` is where
+    what is wrong begins, for people.
+    """
 
     def __init__(
-        self, message: str, offset: int, code: DiagnosticCode = DiagnosticCode.INVALID_JSON_DESCRIPTION
+        self,
+        message: str,
+        offset: int,
+        code: DiagnosticCode = DiagnosticCode.INVALID_JSON_DESCRIPTION,
+        *,
+        begins: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.offset = offset
         self.code = code
+        self.begins = offset if begins is None else begins
 
 
 class LineIndex:
@@ -79,7 +87,9 @@ def _location(text: str, offset: int) -> str:
 
 
 def syntax_diagnostic(text: str, fault: SyntaxFault) -> Diagnostic:
-    line, column = LineIndex(text).position(fault.offset)
+    # A text that ends too early ends after the last that stands in it, not after the blank lines below.
+    begins = min(fault.begins, max(len(text.rstrip()) - 1, 0)) if fault.begins >= len(text) else fault.begins
+    line, column = LineIndex(text).position(begins)
     if fault.code is not DiagnosticCode.INVALID_JSON_DESCRIPTION:
         return Diagnostic(fault.code, fault.message, "/", line=line, column=column)
     location = _location(text, fault.offset)
@@ -144,7 +154,8 @@ class Scanner:
             self._at += 1
             key = self._string("name")
             if key in top.keys:
-                self._fault(f"Duplicate field {key!r}" if "'" not in key else f"Duplicate field '{key}'")
+                message = f"Duplicate field {key!r}" if "'" not in key else f"Duplicate field '{key}'"
+                self._fault(message, begins=start)
             top.keys.add(key)
             pointer = f"{top.pointer}/{escape_pointer(key)}" if self.keep_offsets else ""
             self._note(pointer, start)
@@ -210,10 +221,11 @@ class Scanner:
                 return "".join(parts)
             if char != "\\":
                 if char >= " ":
-                    self._fault(f"Unpaired surrogate {_described(char)} in {what}")
+                    self._fault(f"Unpaired surrogate {_described(char)} in {what}", begins=self._at - 1)
                 self._fault(
                     f"Illegal unquoted character ({_described(char)}): "
-                    f"has to be escaped using backslash to be included in {what}"
+                    f"has to be escaped using backslash to be included in {what}",
+                    begins=self._at - 1,
                 )
             parts.append(self._escape(what))
 
@@ -225,7 +237,7 @@ class Scanner:
         if char in _ESCAPES:
             return _ESCAPES[char]
         if char != "u":
-            self._fault(f"Unrecognized character escape {_described(char)}")
+            self._fault(f"Unrecognized character escape {_described(char)}", begins=self._at - 2)
         code = self._hex()
         if 0xD800 <= code < 0xDC00 and self.text.startswith("\\u", self._at):
             self._at += 2
@@ -233,7 +245,7 @@ class Scanner:
             if 0xDC00 <= low < 0xE000:
                 return chr(0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00))
         if 0xD800 <= code < 0xE000:
-            self._fault(f"Unpaired surrogate \\u{code:04x} in {what}")
+            self._fault(f"Unpaired surrogate \\u{code:04x} in {what}", begins=self._at - 6)
         return chr(code)
 
     def _hex(self) -> int:
@@ -288,7 +300,7 @@ class Scanner:
                 self._at += 1
             token = self.text[start : self._at]
             shown = token if len(token) <= _SHOWN_TOKEN_CHARS else token[:_SHOWN_TOKEN_CHARS] + "..."
-            self._fault(f"Unrecognized token '{shown}': was expecting {_VALUES}")
+            self._fault(f"Unrecognized token '{shown}': was expecting {_VALUES}", begins=start)
         if char < " ":
             self._fault(
                 f"Illegal character ({_described(char)}): "
@@ -321,8 +333,8 @@ class Scanner:
         if self.keep_offsets:
             self.offsets[pointer] = offset
 
-    def _fault(self, message: str, consumed: int = 0) -> NoReturn:
-        raise SyntaxFault(message, self._at + consumed)
+    def _fault(self, message: str, consumed: int = 0, *, begins: int | None = None) -> NoReturn:
+        raise SyntaxFault(message, self._at + consumed, begins=self._at if begins is None else begins)
 
 
 @dataclass

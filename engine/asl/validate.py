@@ -76,6 +76,10 @@ def check_definition(
     return report
 
 
+def _fields_in(table: Mapping[str, fields.Field], language: QueryLanguage) -> list[str]:
+    return [name for name, field in table.items() if field.kind(language) is not None]
+
+
 def check_state(value: Json) -> Report:
     """Walk one state by itself, as TestState takes it: where it leads is not checked. It stands at the root."""
     report = Report()
@@ -138,7 +142,7 @@ class _Walk:
                 continue
             kind = field.kind(language)
             if kind is None:
-                query_rules.wrong_language(report, place, key, language)
+                query_rules.wrong_language(report, place, key, language, _fields_in(table, language))
                 continue
             if report.placeholders and self._left_open(kind, item, (place, key)):
                 continue

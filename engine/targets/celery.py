@@ -6,15 +6,13 @@ result backend, no ETA. It must not know who consumes outcomes.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 import msgspec
 
+from stepwell.engine.asl.celery_resources import SCHEME, Route, parse_route
 from stepwell.engine.jsontypes import read, write
 from stepwell.engine.machine.events import TaskFailed
 from stepwell.engine.messages import TASK_HEADER, TaskEnvelope
@@ -23,21 +21,6 @@ from stepwell.engine.states_errors import ErrorName, StatesError
 from stepwell.engine.targets.broker import Message, Publisher
 
 _NO_CALLBACKS: Final = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
-MAX_PRIORITY: Final = 255
-CALLS: Final = ("payload", "kwargs", "args")
-_QUEUE: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,200}")
-_RESERVED: Final = ("_kombu", "amq.", "celery-task-meta-", "stepwell.", "unacked")
-"""What brokers, Celery and the engine keep under such names is no queue of tasks. A message for it would fail for ever, and
-those sent beside it with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What the query of a Resource says: `celery:orders.charge?queue=gold&priority=5&call=kwargs`."""
-
-    queue: str
-    priority: int | None = None
-    call: str = "payload"
 
 
 class CeleryTarget:
@@ -71,23 +54,12 @@ class CeleryTarget:
 
 def route_of(resource: str, default_queue: str) -> Route:
     """Read the query of a Resource. Raises `StatesError`."""
-    if not resource.startswith("celery:"):
+    if not resource.startswith(SCHEME):
         return Route(default_queue)
-    queue, priority, call = default_queue, None, "payload"
-    for name, value in parse_qsl(resource.partition("?")[2], keep_blank_values=True):
-        if name == "queue" and _QUEUE.fullmatch(value) and not value.startswith(_RESERVED):
-            queue = value
-        elif name == "priority" and value.isascii() and value.isdigit() and int(value) <= MAX_PRIORITY:
-            priority = int(value)
-        elif name == "call" and value in CALLS:
-            call = value
-        else:
-            raise StatesError(
-                ErrorName.RUNTIME,
-                f"'{name}={value}' in the Resource '{resource}' is not understood: give queue=<name>, "
-                f"priority=<0 to {MAX_PRIORITY}> or call=<{', '.join(CALLS)}>.",
-            )
-    return Route(queue, priority, call)
+    try:
+        return parse_route(resource, default_queue)
+    except ValueError as error:
+        raise StatesError(ErrorName.RUNTIME, str(error)) from None
 
 
 def message_of(

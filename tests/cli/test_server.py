@@ -69,6 +69,16 @@ def test_nothing_is_deployed_when_one_file_is_wrong(up: Up, define: Define) -> N
     ran = up.run("deploy", good, bad)
     assert ran.returncode == 1
     assert "bad.asl.json:6:7: error" in ran.stderr
+    assert ran.stderr.endswith("Error: Nothing was deployed.\n")
+    assert up.json("machines", "show", "never", code=1)["error"]["code"] == "StateMachineDoesNotExist"
+
+
+def test_what_only_a_server_refuses_is_found_before_the_first_is_sent(up: Up, define: Define) -> None:
+    good = define(ECHO, "never.asl.json")
+    bad = define(machine("A", A={"Type": "Task", "Resource": "docker://a", "End": True}), "bad.asl.json")
+    worse = define(machine("A", A={"Type": "Pas"}), "worse.asl.json")
+    error = up.json("deploy", good, bad, worse, code=1)["error"]
+    assert [Path(one["file"]).name for one in error["files"]] == ["bad.asl.json", "worse.asl.json"]
     assert up.json("machines", "show", "never", code=1)["error"]["code"] == "StateMachineDoesNotExist"
 
 

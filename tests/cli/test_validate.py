@@ -176,6 +176,13 @@ def test_github_annotations(write: Write, invoke: Invoke) -> None:
     assert "a%2Cb%25.json,line=4,col=27,title=SCHEMA_VALIDATION_FAILED::Expected value of type String" in line
 
 
+def test_a_message_and_its_hint_are_two_sentences(write: Write, invoke: Invoke) -> None:
+    states = '{"A": {"Type": "Succeed"}, "B": {"Type": "Succeed"}}'
+    file = write(f'{{"StartAt": "A", "States": {states}}}')
+    (line,) = invoke("validate", "--format", "github", file).output.splitlines()
+    assert '::State "B" is not reachable. Lead to it by Next' in line
+
+
 def test_sarif(write: Write, invoke: Invoke, tmp_path: Path) -> None:
     file = write(BAD, "with space.json")
     ran = invoke("validate", "--format", "sarif", file, tmp_path / "gone.json")
@@ -370,7 +377,7 @@ def test_every_command_shows_where_a_text_is_broken(write: Write, name: str) -> 
     file = write(BROKEN)
     ran = command(name, file)
     assert ran.returncode != 0
-    assert f"{file}:4:2: error: Unexpected character" in ran.stderr
+    assert f"{file}:4:1: error: Unexpected character" in ran.stderr
     assert "hint: JSON has no comma after the last field." in ran.stderr
     assert "at [Source" not in ran.stderr
     hidden = command(name, write('{"StartAt": "A" "password": "hunter2!x"}'))

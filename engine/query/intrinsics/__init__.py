@@ -55,7 +55,7 @@ def _paths(argument: Argument) -> Iterator[JsonPath]:
 def _compile_call(call: Call) -> Expression:
     function = FUNCTIONS.get(call.name)
     if function is None:
-        raise InvalidQueryError(f"There is no intrinsic function {call.name}; there are {', '.join(FUNCTIONS)}.")
+        raise InvalidQueryError(f"There is no intrinsic function {call.name}; {_instead(call.name)}")
     _check_count(call, function)
     implementation, arguments = function.call, call.arguments
     if call.name == "States.Format" and isinstance(arguments[0], Text):
@@ -71,6 +71,14 @@ def _compile_call(call: Call) -> Expression:
             raise intrinsic_failed(text, str(error)) from None
 
     return evaluate
+
+
+def _instead(name: str) -> str:
+    from difflib import get_close_matches  # takes a while to load, and most names are right
+
+    lower = {each.lower(): each for each in FUNCTIONS}
+    near = get_close_matches(name.lower()[:100], lower, 1, cutoff=0.75)
+    return f"did you mean {lower[near[0]]}?" if near else f"there are {', '.join(FUNCTIONS)}."
 
 
 def _check_count(call: Call, function: IntrinsicFunction) -> None:

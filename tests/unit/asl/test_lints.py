@@ -32,8 +32,8 @@ def codes(
     return [(one.code.value, one.location) for one in findings(states, start, target, **fields)]
 
 
-def jsonata(states: dict[str, Any]) -> list[tuple[str, str | None]]:
-    return codes(states, QueryLanguage="JSONata")
+def jsonata(states: dict[str, Any], target: str = "stepwell") -> list[tuple[str, str | None]]:
+    return codes(states, target=target, QueryLanguage="JSONata")
 
 
 def ends(**fields: Any) -> dict[str, Any]:
@@ -199,6 +199,34 @@ def test_text_in_jsonata_that_looks_computed(value: Any, where: str) -> None:
 @pytest.mark.parametrize("value", ("$5.00", "{% $states.input.x %}", "a $ b", {"a": "States of mind"}, "100 %"))
 def test_text_in_jsonata_that_is_text(value: Any) -> None:
     assert jsonata({"A": ends(Output=value)}) == []
+
+
+EVENTS = "arn:aws:states:::aws-sdk:eventbridge:putTargets"
+
+
+@pytest.mark.parametrize(
+    ("resource", "value", "where"),
+    (
+        (EVENTS, {"Targets": [{"InputPath": "$.detail"}]}, []),
+        (EVENTS, {"InputTransformer": {"InputPathsMap": {"id": "$.detail.id"}}}, []),
+        (EVENTS, {"Input": "$.detail"}, ["/Input"]),
+        (FUNCTION, {"imagePath": "$.image"}, ["/imagePath"]),
+    ),
+)
+def test_paths_that_are_for_the_service_which_is_called(resource: str, value: Any, where: list[str]) -> None:
+    states = {"A": ends(Type="Task", Resource=resource, Arguments=value)}
+    found = [place for code, place in jsonata(states, target="aws") if code == "not-computed"]
+    assert found == [f"/States/A/Arguments{one}" for one in where]
+
+
+INNER = {"StartAt": "X", "States": {"X": {"Type": "Pass", "Parameters": {"a.$": "$.x"}, "End": True}}}
+
+
+@pytest.mark.parametrize(
+    "definition", (INNER, '{"StartAt": "X", "States": {"X": {"Type": "Succeed", "Output": "{% $states.input %}"}}}')
+)
+def test_a_definition_within_what_is_handed_on_is_not_looked_into(definition: Any) -> None:
+    assert jsonata({"A": ends(Output={"Definition": definition})}) == []
 
 
 def test_expressions_in_jsonpath() -> None:

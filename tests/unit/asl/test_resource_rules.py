@@ -53,6 +53,23 @@ def test_unknown_resources_are_warned_of_and_never_created(resource: str) -> Non
         parse_definition(definition)
 
 
+@pytest.mark.parametrize(
+    ("query", "right"),
+    (
+        ("queue=gold&priority=5&call=kwargs", True),
+        ("queue=${Queue}", True),
+        ("queu=gold", False),
+        ("priority=256", False),
+        ("call=all", False),
+        ("queue=stepwell.results", False),
+    ),
+)
+def test_the_query_of_a_celery_resource_is_read_before_it_runs(query: str, right: bool) -> None:
+    found = errors(machine(body("Task", Resource=f"celery:orders.charge?{query}")))
+    assert [one.code for one in found] == [DiagnosticCode.INVALID_RESOURCE] * (not right)
+    assert all("is not understood: give queue=<name>" in one.message for one in found)
+
+
 @pytest.mark.parametrize("suffix", (":", ":$*#$7485"))
 def test_a_function_arn_with_a_wrong_alias(suffix: str) -> None:
     assert len(errors(machine(body("Task", Resource=FUNCTION + suffix)))) == 1

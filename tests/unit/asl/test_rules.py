@@ -485,7 +485,9 @@ def test_rules_of_jsonpath_in_a_jsonata_choice(field: str) -> None:
 @pytest.mark.parametrize(
     ("state", "hint"),
     (
-        (body("Pass", Output=1), 'Use ResultSelector, ResultPath or OutputPath, or give the state "QueryLanguage"'),
+        (body("Pass", Output=1), 'Use Parameters, or give the state "QueryLanguage"'),
+        (body("Task", Output=1), 'Use ResultSelector, or give the state "QueryLanguage"'),
+        (body("Succeed", Output=1), 'Use OutputPath, or give the state "QueryLanguage"'),
         (body("Task", Arguments={}), "Use Parameters"),
     ),
 )
@@ -505,6 +507,31 @@ def test_what_a_field_of_jsonata_is_in_jsonpath(state: dict[str, Any], hint: str
 def test_what_a_field_of_jsonpath_is_in_jsonata(field: str, instead: str) -> None:
     (found,) = errors(jsonata(body("Task", **{field: "$.a"})))
     assert found.hint == f"Use {instead}."
+
+
+@pytest.mark.parametrize("field", ("InputPath", "Parameters", "Result"))
+def test_a_state_is_told_of_fields_that_it_can_have(field: str) -> None:
+    (found,) = errors(jsonata(body("Pass", **{field: "$.a"})))
+    assert found.hint == "Use Output."
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    (
+        ("true", "Write true without quotes."),
+        ("No", "'No' is a string, in YAML 1.2 as well: write true or false."),
+        ("maybe", None),
+        (1, None),
+    ),
+)
+def test_a_boolean_that_is_none(value: Any, hint: str | None) -> None:
+    found = next(one for one in errors(machine(body("Pass", End=value))) if one.location == "/States/X/End")
+    assert (found.message, found.hint) == ("Expected value of type Boolean", hint)
+
+
+def test_an_intrinsic_function_that_was_probably_meant_is_named() -> None:
+    (found,) = errors(machine(body("Pass", Parameters={"a.$": "States.Formatt('{}', $.a)"})))
+    assert found.hint == "There is no intrinsic function States.Formatt; did you mean States.Format?"
 
 
 def test_a_near_value_is_suggested() -> None:

@@ -30,23 +30,38 @@ def test_the_recorded_syntax_error() -> None:
     assert found.code is DiagnosticCode.INVALID_JSON_DESCRIPTION
     assert found.message == f"Unrecognized token 'not': was expecting {VALUES}\n at {place}"
     assert found.location == place
-    assert (found.line, found.column) == (1, 4)
+    assert (found.line, found.column) == (1, 1)
 
 
 @pytest.mark.parametrize(
-    ("text", "message", "column"),
+    ("text", "message", "column", "begins"),
     (
-        ("{x}", "Unexpected character ('x' (code 120)): was expecting double-quote to start field name", 3),
-        ('{"a" 1}', "Unexpected character ('1' (code 49)): was expecting a colon to separate field name and value", 7),
-        ('{"a":1 "b":2}', "Unexpected character ('\"' (code 34)): was expecting comma to separate Object entries", 9),
-        ("[1 2]", "Unexpected character ('2' (code 50)): was expecting comma to separate Array entries", 5),
-        ('{"a":1,}', "Unexpected character ('}' (code 125)): was expecting double-quote to start field name", 9),
-        ("[1,]", f"Unexpected character (']' (code 93)): expected a valid value {VALUES}", 5),
-        ('{"a":', "Unexpected end-of-input within/between Object entries", 6),
-        ('{"a', "Unexpected end-of-input in field name", 4),
-        ('["a', "Unexpected end-of-input: was expecting closing quote for a string value", 4),
-        ('["\\q"]', "Unrecognized character escape 'q' (code 113)", 5),
-        ('["\\u12g4"]', "Unexpected character ('g' (code 103)): expected a hex-digit for character escape sequence", 8),
+        ("{x}", "Unexpected character ('x' (code 120)): was expecting double-quote to start field name", 3, 2),
+        (
+            '{"a" 1}',
+            "Unexpected character ('1' (code 49)): was expecting a colon to separate field name and value",
+            7,
+            6,
+        ),
+        (
+            '{"a":1 "b":2}',
+            "Unexpected character ('\"' (code 34)): was expecting comma to separate Object entries",
+            9,
+            8,
+        ),
+        ("[1 2]", "Unexpected character ('2' (code 50)): was expecting comma to separate Array entries", 5, 4),
+        ('{"a":1,}', "Unexpected character ('}' (code 125)): was expecting double-quote to start field name", 9, 8),
+        ("[1,]", f"Unexpected character (']' (code 93)): expected a valid value {VALUES}", 5, 4),
+        ('{"a":', "Unexpected end-of-input within/between Object entries", 6, 5),
+        ('{"a', "Unexpected end-of-input in field name", 4, 3),
+        ('["a', "Unexpected end-of-input: was expecting closing quote for a string value", 4, 3),
+        ('["\\q"]', "Unrecognized character escape 'q' (code 113)", 5, 3),
+        (
+            '["\\u12g4"]',
+            "Unexpected character ('g' (code 103)): expected a hex-digit for character escape sequence",
+            8,
+            7,
+        ),
         (
             '["\n"]',
             (
@@ -54,23 +69,37 @@ def test_the_recorded_syntax_error() -> None:
                 "string value"
             ),
             1,
+            3,
         ),
-        ("[\x00]", "Illegal character ((CTRL-CHAR, code 0)): only regular white space (\\r, \\n, \\t) is allowed", 3),
-        ("[01]", "Invalid numeric value: Leading zeroes not allowed", 4),
-        ("[1.]", "Decimal point not followed by a digit", 4),
-        ("[1e]", "Exponent indicator not followed by a digit", 4),
-        ("[-]", "Unexpected character (']' (code 93)) in numeric value: expected digit (0-9) to follow minus", 4),
-        ("[truest]", "Unrecognized token 'truest'", 8),
-        ("[€]", f"Unexpected character ('€' (code 8364 / 0x20ac)): expected a valid value {VALUES}", 3),
-        ("{} {}", "Unexpected character ('{' (code 123)): expected nothing after the JSON value", 5),
-        ('{"a":1,"a":2}', "Duplicate field 'a'", 11),
+        (
+            "[\x00]",
+            "Illegal character ((CTRL-CHAR, code 0)): only regular white space (\\r, \\n, \\t) is allowed",
+            3,
+            2,
+        ),
+        ("[01]", "Invalid numeric value: Leading zeroes not allowed", 4, 3),
+        ("[1.]", "Decimal point not followed by a digit", 4, 3),
+        ("[1e]", "Exponent indicator not followed by a digit", 4, 3),
+        ("[-]", "Unexpected character (']' (code 93)) in numeric value: expected digit (0-9) to follow minus", 4, 3),
+        ("[truest]", "Unrecognized token 'truest'", 8, 2),
+        ("[€]", f"Unexpected character ('€' (code 8364 / 0x20ac)): expected a valid value {VALUES}", 3, 2),
+        ("{} {}", "Unexpected character ('{' (code 123)): expected nothing after the JSON value", 5, 4),
+        ('{"a":1,"a":2}', "Duplicate field 'a'", 11, 8),
     ),
 )
-def test_syntax_errors_in_jacksons_words(text: str, message: str, column: int) -> None:
+def test_syntax_errors_in_jacksons_words(text: str, message: str, column: int, begins: int) -> None:
+    """`column` is Jackson's, in the location; `begins` is where what is wrong stands."""
     found = refusal(text)
     assert found.code is DiagnosticCode.INVALID_JSON_DESCRIPTION
     assert found.message.startswith(message)
-    assert found.column == column
+    assert found.location is not None and found.location.endswith(f", column: {column}]")
+    assert (found.line, found.column) == (1, begins)
+
+
+def test_a_text_that_ends_too_early_is_shown_where_it_ends() -> None:
+    found = refusal('{"a": {\n  "b": 1,\n\n\n')
+    assert found.location is not None and found.location.endswith("; line: 5, column: 1]")
+    assert (found.line, found.column) == (2, 9)
 
 
 def test_an_unclosed_container_is_named_with_its_start() -> None:
