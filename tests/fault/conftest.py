@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fault.cluster import Cluster
+from tests.fault.proxy import Proxy
 from tests.fixtures.processes import StartProcess
 from tests.support.ledger import Ledger
 
@@ -24,3 +25,11 @@ def cluster(
 ) -> Iterator[Cluster]:
     with Cluster(start_process, durable_database, valkey, ledger, tmp_path) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def proxy(cluster: Cluster) -> Iterator[Proxy]:
+    """Between nodes and the cluster's database, for those that are given it as theirs."""
+    proxy = Proxy(cluster.database)
+    yield proxy
+    proxy.close()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.fault.cluster import Cluster, Node, http_state, sequence, until
-from tests.fault.servers import CuttingProxy, Loss, OwnPostgres, own_postgres
+from tests.fault.proxy import Half, Proxy, Statement
+from tests.fault.servers import OwnPostgres, own_postgres
 from tests.fixtures.processes import StartProcess
 from tests.support.ledger import Ledger
 
@@ -36,13 +37,6 @@ def own_cluster(
 ) -> Iterator[Cluster]:
     with Cluster(start_process, postgres.database, valkey, ledger, tmp_path) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def proxy(cluster: Cluster) -> Iterator[CuttingProxy]:
-    proxy = CuttingProxy(cluster.database)
-    yield proxy
-    proxy.close()
 
 
 # ------------------------------------------------------------------------------------------------------------- restarts
@@ -93,18 +87,16 @@ def test_control_postgres_restarted_under_load(own_cluster: Cluster, postgres: O
 # ------------------------------------------------------------------------------------------------- a cut during a commit
 
 
-def commit_cut(
-    cluster: Cluster, proxy: CuttingProxy, ledger: Ledger, loss: Loss, without: str | None = None
-) -> list[str]:
+def commit_cut(cluster: Cluster, proxy: Proxy, ledger: Ledger, loss: Half, without: str | None = None) -> list[str]:
     node = cluster.node(database=proxy.database, without=without)
     node.api.deploy("two", sequence(Pay=http_state(ledger, "Pay"), Ship=http_state(ledger, "Ship")))
-    proxy.cut_next_commit(loss)
+    proxy.cut_next(Statement.COMMIT, loss)
     answered = node.api.try_start("two", "a")
     assert proxy.cuts == 1
     there = cluster.sql("SELECT count(*) FROM execution")
     if answered != 503:
         return [f"answered {answered} with {there[0]} executions"]
-    assert there == [int(loss is Loss.REPLY)]
+    assert there == [int(loss is Half.REPLY)]
     id = node.api.start("two", "a")
     if without:
         node.api.deploy("sentinel", sequence(Sentinel=http_state(ledger, "Sentinel")))
@@ -114,29 +106,29 @@ def commit_cut(
     ledger.hold("Pay")
     other = node.api.start("two", "b")
     ledger.wait_for_count("Pay", 2)
-    proxy.cut_next_commit(loss)
+    proxy.cut_next(Statement.COMMIT, loss)
     ledger.release("Pay")
     node.api.ended(other)
     assert proxy.cuts == 2
     broken = [f"{kinds}" for one in (id, other) if (kinds := node.api.event_types(one)).count("TaskSucceeded") != 2]
     broken += [f"{state}: {ledger.keys(state)}" for state in ("Pay", "Ship") if len(ledger.keys(state)) != 2]
-    if loss is Loss.REPLY and len(ledger.effects) != 4:  # where a commit happened, nothing is done again
+    if loss is Half.REPLY and len(ledger.effects) != 4:  # where a commit happened, nothing is done again
         broken.append(f"{ledger.effects}")
     return broken + cluster.findings()
 
 
-@pytest.mark.parametrize("loss", Loss)
-def test_connection_cut_during_commit(cluster: Cluster, proxy: CuttingProxy, ledger: Ledger, loss: Loss) -> None:
+@pytest.mark.parametrize("loss", Half)
+def test_connection_cut_during_commit(cluster: Cluster, proxy: Proxy, ledger: Ledger, loss: Half) -> None:
     assert commit_cut(cluster, proxy, ledger, loss) == []
 
 
-def test_control_connection_cut_before_the_commit(cluster: Cluster, proxy: CuttingProxy, ledger: Ledger) -> None:
-    broken = commit_cut(cluster, proxy, ledger, Loss.REQUEST, without="fate")
+def test_control_connection_cut_before_the_commit(cluster: Cluster, proxy: Proxy, ledger: Ledger) -> None:
+    broken = commit_cut(cluster, proxy, ledger, Half.REQUEST, without="fate")
     assert broken == ["answered 201 with 0 executions"]
 
 
-def test_control_connection_cut_after_the_commit(cluster: Cluster, proxy: CuttingProxy, ledger: Ledger) -> None:
-    assert commit_cut(cluster, proxy, ledger, Loss.REPLY, without="redelivery") == ["RUNNING"]
+def test_control_connection_cut_after_the_commit(cluster: Cluster, proxy: Proxy, ledger: Ledger) -> None:
+    assert commit_cut(cluster, proxy, ledger, Half.REPLY, without="redelivery") == ["RUNNING"]
 
 
 # --------------------------------------------------------------------------------------------------- a poisoned execution

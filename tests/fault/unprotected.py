@@ -7,8 +7,10 @@ switches; every patch here fails loudly when what it patches is no longer there.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,6 +33,18 @@ def patch(owner: Any, name: str, replacement: Any) -> None:
     """Replace a member that exists."""
     assert hasattr(owner, name), f"{owner} has no {name}"
     setattr(owner, name, replacement)
+
+
+def without_code(owner: Any, name: str, *parts: tuple[str, str]) -> None:
+    """Replace parts of a method, where what protects is the order in which it does things."""
+    method = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(method))
+    for part, instead in parts:
+        assert source.count(part) == 1, f"{owner}.{name} has no, or more than one, {part!r}"
+        source = source.replace(part, instead)
+    made: dict[str, Any] = {}
+    exec(compile(source, f"{name} without a protection", "exec"), vars(inspect.getmodule(owner)), made)
+    patch(owner, name, made[name])
 
 
 def redelivery() -> None:
@@ -140,6 +154,60 @@ def express_children_fence() -> None:
 
     patch(Express, "_stands_still", lambda *_: False)
     patch(ExpressChildren, "drop", lambda *_: None)
+
+
+def lapses() -> None:
+    """A node looks at its shards before it forgets what it did in a time without a lease."""
+    from stepwell.engine.runtime.leases import Leases
+
+    forgets = "self._lose(set(self.owned))"
+    without_code(
+        Leases, "_share", (forgets, "pass"), ("self._lose(self.owned - owned)", f"{forgets} if not was_valid else None")
+    )
+
+
+def reservations() -> None:
+    """Express children take memory once they are begun, and not while the step that begins them is written."""
+    from stepwell.engine.runtime.map_run_express import ExpressChildren
+
+    begin, reserve = ExpressChildren.begin, ExpressChildren.reserve
+
+    def reserve_and_begin(self: ExpressChildren, children: Any, machine: Any) -> None:
+        for child in children:
+            reserve(self, child)
+        begin(self, children, machine)
+
+    patch(ExpressChildren, "begin", reserve_and_begin)
+    patch(ExpressChildren, "reserve", lambda *_: None)
+    patch(ExpressChildren, "release", lambda *_: None)
+
+
+def given_back() -> None:
+    """Whatever runs on a node that goes away counts as what it died of."""
+    from stepwell.engine.runtime.map_runs import MapRuns
+
+    patch(MapRuns, "given", lambda *_: None)
+
+
+def in_hand() -> None:
+    """A task is under way until its target answers, and not until the answer is durable."""
+    from stepwell.engine.runtime.dispatch import Dispatcher
+
+    without_code(Dispatcher, "_perform", ("await durable", "pass"))
+
+
+def own_tasks() -> None:
+    """What a node that takes its shards up finds open, it sends, though it has scheduled it itself meanwhile."""
+    from stepwell.engine.runtime.dispatch import Dispatcher
+
+    without_code(Dispatcher, "taken_up", (" and (hot is None or row.task in hot.inherited)", ""))
+
+
+def second_look() -> None:
+    """A task that was found open is sent without another look whether it still is."""
+    from stepwell.engine.runtime.dispatch import Dispatcher
+
+    without_code(Dispatcher, "_request_of", (" or row.task not in tasks_of(stored)", ""))
 
 
 def stored_outcomes() -> None:
@@ -317,7 +385,7 @@ PROTECTIONS: Final[dict[str, Callable[[], None]]] = {
     for one in (
         redelivery, timers, durability, stable_keys, claims, worker_leases, first_outcome, fate, fences, bisection, polling,
         result_first, whose_outcome, host_redelivery, express_take_over, express_durability, express_keys, express_fence,
-        express_children_again, express_children_fence,
+        express_children_again, express_children_fence, lapses, reservations, given_back, in_hand, own_tasks, second_look,
         cursors, stored_outcomes, peers, impatience, patience, consumer_patience,
     )
 }  # fmt: skip

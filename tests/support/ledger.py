@@ -41,6 +41,7 @@ class Ledger:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._effects: list[Effect] = []
+        self._answered: Counter[str] = Counter()
         self._held: set[str] = set()
         self._failures: Counter[str] = Counter()
         self._closing = False
@@ -96,6 +97,12 @@ class Ledger:
         self.wait_for(lambda effects: sum(effect.state == state for effect in effects) >= count, deadline)
         return self.of(state)
 
+    def wait_until_answered(self, state: str, count: int, deadline: float = DEADLINE) -> None:
+        """Wait until so many calls of a state have been answered, whether or not anybody has read that."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._answered[state] >= count, deadline):
+                raise AssertionError(f"not within {deadline:g} s: {self._answered}")
+
     # -- being called ------------------------------------------------------------------------------------------------
 
     def record(
@@ -123,6 +130,12 @@ class Ledger:
                 self._failures[state] -= 1
                 return 500, {"error": "as the test told"}
         return 200, {"number": number}
+
+    def answered(self, state: str) -> None:
+        """An answer has been sent."""
+        with self._changed:
+            self._answered[state] += 1
+            self._changed.notify_all()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -175,6 +188,7 @@ def _handler(ledger: Ledger) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
+            ledger.answered(state)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Tests read the effects, not a log."""
