@@ -6,8 +6,9 @@ Each function is one arrow of the specification's picture. It must not know what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import cast
+from typing import Final, cast
 
 from stepwell.engine.asl.states import Assignment, Catcher, FieldValue, JsonataFlow, JsonPathFlow
 from stepwell.engine.jsontypes import EMPTY_OBJECT, Document, Json, write_text
@@ -20,6 +21,8 @@ from stepwell.engine.query.paths import path_reader
 from stepwell.engine.query.scope import Scope, StatesScope
 from stepwell.engine.query.templates import Template
 from stepwell.engine.states_errors import ErrorName, StatesError
+
+_NUMBER: Final = re.compile(r"[+-]?\d{1,18}(\.\d{1,18})?", re.ASCII)
 
 # ---------------------------------------------------------------------------------------------------- before the work
 
@@ -184,12 +187,45 @@ def integer(run: Run, frame: Frame, field: FieldValue, *, least: int = 0) -> int
     """The value of a field that must be a whole number, at least `least`."""
     if field.expression is None:
         return cast(int, field.constant)
-    value = whole_number(field_value(run, frame, field))
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise not_an_integer(frame, field, value)
+    value = any_integer(run, frame, field)
     if value < least:
         cause = f"The {field.field} field refers to value {value}, which is below {least}: {field.text}"
         raise field_error(frame, field, cause)
+    return value
+
+
+def any_integer(run: Run, frame: Frame, field: FieldValue) -> int:
+    """The value of a field that must be a whole number, of whatever size."""
+    value = field_value(run, frame, field)
+    number = whole_number(number_in(frame, value))
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise not_an_integer(frame, field, value)
+    return number
+
+
+def max_concurrency(run: Run, frame: Frame, field: FieldValue | None) -> int:
+    """The value of a Map's MaxConcurrency; 0 where there is none, or no limit."""
+    number = 0 if field is None else any_integer(run, frame, field)
+    if number < 0 and field is not None:
+        raise field_error(frame, field, "MaxConcurrency cannot be negative.")
+    return number
+
+
+def tolerated_percentage(run: Run, frame: Frame, field: FieldValue) -> float:
+    """The value of ToleratedFailurePercentage."""
+    value = field_value(run, frame, field)
+    number = number_in(frame, value)
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        raise _not_a(frame, field, value, "float")
+    if not 0 <= number <= 100:
+        raise field_error(frame, field, "ToleratedFailurePercentage must be between 0 and 100.")
+    return float(number)
+
+
+def number_in(frame: Frame, value: Json) -> Json:
+    """The number that a path field refers to, which AWS takes from a text as well; anything else as it is."""
+    if isinstance(value, str) and not is_jsonata_state(frame) and _NUMBER.fullmatch(value):
+        return float(value) if "." in value else int(value)
     return value
 
 
@@ -200,16 +236,24 @@ def whole_number(value: Json) -> Json:
 
 def not_an_integer(frame: Frame, field: FieldValue, value: Json) -> StatesError:
     """The error for a field that gives something else than a whole number, in AWS's words."""
+    if is_jsonata_state(frame) and isinstance(value, float):
+        text = write_text(value)
+        return query_error(f"The {field.field} field must be an integer but was: {text}", field.field)
+    return _not_a(frame, field, value, "integer")
+
+
+def _not_a(frame: Frame, field: FieldValue, value: Json, kind: str) -> StatesError:
     if is_jsonata_state(frame):
-        if isinstance(value, float):
-            text = write_text(value)
-            return query_error(f"The {field.field} field must be an integer but was: {text}", field.field)
         return evaluation_gave_other(field.text or "", field.field, "number", value)
-    text = value if isinstance(value, str) else write_text(value)
     return StatesError(
         ErrorName.RUNTIME,
-        f'The {field.field} field refers to value "{text}" which is not a valid integer: {field.text}',
+        f'The {field.field} field refers to value "{as_text(value)}" which is not a valid {kind}: {field.text}',
     )
+
+
+def as_text(value: Json) -> str:
+    """A value as AWS's causes show it: a text without quotes, anything else as JSON."""
+    return value if isinstance(value, str) else write_text(value)
 
 
 def field_error(frame: Frame, field: FieldValue, cause: str) -> StatesError:

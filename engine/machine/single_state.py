@@ -30,7 +30,7 @@ from stepwell.engine.clock import Entropy
 from stepwell.engine.errors import JsonTextError, StepwellError
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.machine.commands import Finish, ScheduleTask, StartMapRun, StartTimer, TimerKind
-from stepwell.engine.machine.dataflow import effective_input, finish_state, integer, within_limit
+from stepwell.engine.machine.dataflow import effective_input, finish_state, max_concurrency, within_limit
 from stepwell.engine.machine.events import MapRunFinished, TaskFailed, TaskSucceeded
 from stepwell.engine.machine.failure import fail, fail_evaluation, guarded
 from stepwell.engine.machine.inspection import Arrow, Inspection, arrows_shown
@@ -289,11 +289,9 @@ class StateTest:
             outcome.tolerated_count, outcome.tolerated_percentage = spec.tolerated_count, spec.tolerated_percentage
             self._judged(mock, self._children(state, spec))
             return
-        limit = 0 if state.max_concurrency is None else integer(run, frame, state.max_concurrency)
+        outcome.max_concurrency = max_concurrency(run, frame, state.max_concurrency)
         frame.items = items_of(run, frame)
-        count = tolerance(run, frame, state.tolerated_failure_count)
-        outcome.max_concurrency, outcome.tolerated_count = limit, None if count is None else int(count)
-        outcome.tolerated_percentage = tolerance(run, frame, state.tolerated_failure_percentage, 100)
+        outcome.tolerated_count, outcome.tolerated_percentage = tolerance(run, frame, state)
         if state.item_selector is not None:
             texts = [item_input(run, frame, at).text for at in self._each(range(len(frame.items)))]
             self._note(Arrow.AFTER_ITEM_SELECTOR, texts)

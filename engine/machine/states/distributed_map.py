@@ -14,14 +14,15 @@ from stepwell.engine.limits import MAX_BATCH_INPUT_BYTES, MAX_READER_ITEMS
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import StartMapRun
 from stepwell.engine.machine.dataflow import (
+    any_integer,
     field_error,
     field_scope,
     field_value,
     finish_state,
     is_jsonata_state,
-    not_an_integer,
+    max_concurrency,
     state_input,
-    whole_number,
+    tolerated_percentage,
 )
 from stepwell.engine.machine.failure import details_of, fail, guarded
 from stepwell.engine.machine.map_run import default_label
@@ -29,7 +30,7 @@ from stepwell.engine.machine.map_spec import ABSENT, BatchSpec, MapRunSpec, Read
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, OpenMapRun, Phase
 from stepwell.engine.query.failures import evaluation_gave_other, query_error
-from stepwell.engine.states_errors import ErrorName, StatesError
+from stepwell.engine.states_errors import ErrorName
 
 RENEWED: Final = frozenset({ErrorName.DATA_LIMIT_EXCEEDED.value, ErrorName.RUNTIME.value})
 """Errors after which a redrive begins a whole new Map Run."""
@@ -37,14 +38,15 @@ RENEWED: Final = frozenset({ErrorName.DATA_LIMIT_EXCEEDED.value, ErrorName.RUNTI
 
 def run_distributed_map(run: Run, frame: Frame, state: MapState, array: Callable[[], Json]) -> None:
     """Run the body of a Distributed Map: ask for a Map Run. `array` finds the items in JSONPath, as for any Map."""
-    limit = _number(run, frame, state.max_concurrency) or 0
-    if limit < 0:
-        raise StatesError(ErrorName.RUNTIME, "MaxConcurrency cannot be negative.")
+    limit = max_concurrency(run, frame, state.max_concurrency)
     items = _items(run, frame, state, array) if state.item_reader is None else None
     run.emit_next(frame, "MapStateStarted", {"length": len(items) if isinstance(items, list | dict) else 0})
     count = _number(run, frame, state.tolerated_failure_count)
     if count is not None and count < 0 and state.tolerated_failure_count is not None:
         raise field_error(frame, state.tolerated_failure_count, "ToleratedFailureCount cannot be negative.")
+    percentage = None
+    if state.tolerated_failure_percentage is not None:
+        percentage = tolerated_percentage(run, frame, state.tolerated_failure_percentage)
     info = run.state.info
     number = run.state.next_task
     label = state.label or default_label(info.machine_arn, state.name)
@@ -56,7 +58,7 @@ def run_distributed_map(run: Run, frame: Frame, state: MapState, array: Callable
         parent_arn=info.arn,
         max_concurrency=limit,
         tolerated_count=count,
-        tolerated_percentage=_percentage(run, frame, state.tolerated_failure_percentage),
+        tolerated_percentage=percentage,
         items=msgspec.Raw(write(items)) if state.item_reader is None else ABSENT,
         reader=_reader(run, frame, state.item_reader),
         batch=_batch(run, frame, state.item_batcher),
@@ -149,14 +151,7 @@ def _config(run: Run, frame: Frame, fields: Mapping[str, FieldValue]) -> dict[st
 
 
 def _number(run: Run, frame: Frame, field: FieldValue | None) -> int | None:
-    """The whole number a field holds. AWS takes it from a text as well."""
-    if field is None:
-        return None
-    value = field_value(run, frame, field)
-    number = whole_number(_read_number(value))
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise not_an_integer(frame, field, value)
-    return number
+    return None if field is None else any_integer(run, frame, field)
 
 
 def _at_least_one(run: Run, frame: Frame, field: FieldValue | None) -> int | None:
@@ -164,21 +159,3 @@ def _at_least_one(run: Run, frame: Frame, field: FieldValue | None) -> int | Non
     if number is not None and field is not None and number < 1:
         raise field_error(frame, field, f"{field.field.removesuffix('Path')} must be positive.")
     return number
-
-
-def _percentage(run: Run, frame: Frame, field: FieldValue | None) -> float | None:
-    if field is None:
-        return None
-    number = _read_number(field_value(run, frame, field))
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 100:
-        raise field_error(frame, field, "ToleratedFailurePercentage must be between 0 and 100.")
-    return float(number)
-
-
-def _read_number(value: Json) -> Json:
-    if isinstance(value, str):
-        try:
-            return float(value) if "." in value else int(value)
-        except ValueError:
-            return value
-    return value

@@ -9,14 +9,14 @@ from stepwell.engine.asl.states import FieldValue, MapState, ProcessorMode
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_INLINE_MAP_CONCURRENCY
 from stepwell.engine.machine.dataflow import (
+    any_integer,
     field_error,
     field_value,
     finish_state,
-    integer,
     is_jsonata_state,
-    not_an_integer,
+    max_concurrency,
     state_input,
-    whole_number,
+    tolerated_percentage,
     within_limit,
 )
 from stepwell.engine.machine.failure import iteration_details
@@ -38,11 +38,10 @@ def run_map(run: Run, frame: Frame) -> None:
     if state.item_processor.mode is ProcessorMode.DISTRIBUTED:
         run_distributed_map(run, frame, state, lambda: items_of(run, frame))
         return
-    limit = integer(run, frame, state.max_concurrency) if state.max_concurrency is not None else 0
+    limit = max_concurrency(run, frame, state.max_concurrency)
     items = items_of(run, frame)
     run.emit_next(frame, "MapStateStarted", {"length": len(items)})
-    tolerance(run, frame, state.tolerated_failure_count)
-    tolerance(run, frame, state.tolerated_failure_percentage, 100)
+    tolerance(run, frame, state)
     frame.phase = Phase.JOIN
     frame.join = Join(total=len(items), limit=min(limit or MAX_INLINE_MAP_CONCURRENCY, MAX_INLINE_MAP_CONCURRENCY))
     frame.children = {}
@@ -135,17 +134,13 @@ def item_input(run: Run, frame: Frame, index: int) -> Document:
     return Document.of(state.item_selector(scope))
 
 
-def tolerance(run: Run, frame: Frame, field: FieldValue | None, most: int | None = None) -> int | float | None:
-    """The value of a field that says how many failures are tolerated: a count, or with `most` a percentage."""
-    if field is None:
-        return None
-    value = field_value(run, frame, field)
-    number = None if isinstance(value, bool) else whole_number(value)
-    if most is None:
-        if not isinstance(number, int):
-            raise not_an_integer(frame, field, value)
-        if number < 0:
-            raise field_error(frame, field, "ToleratedFailureCount cannot be negative.")
-    elif not isinstance(number, int | float) or not 0 <= number <= most:
-        raise field_error(frame, field, "ToleratedFailurePercentage must be between 0 and 100.")
-    return number
+def tolerance(run: Run, frame: Frame, state: MapState) -> tuple[int | None, float | None]:
+    """How many failures, and what percentage of the items, are tolerated."""
+    count = percentage = None
+    if state.tolerated_failure_count is not None:
+        count = any_integer(run, frame, state.tolerated_failure_count)
+        if count < 0:
+            raise field_error(frame, state.tolerated_failure_count, "ToleratedFailureCount cannot be negative.")
+    if state.tolerated_failure_percentage is not None:
+        percentage = tolerated_percentage(run, frame, state.tolerated_failure_percentage)
+    return count, percentage

@@ -6,7 +6,14 @@ from stepwell.engine.asl.states import FieldValue, WaitState
 from stepwell.engine.jsontypes import Json, write_text
 from stepwell.engine.limits import MAX_WAIT_SECONDS
 from stepwell.engine.machine.commands import TimerKind
-from stepwell.engine.machine.dataflow import field_value, hand_on, is_jsonata_state, whole_number
+from stepwell.engine.machine.dataflow import (
+    as_text,
+    field_value,
+    hand_on,
+    is_jsonata_state,
+    number_in,
+    whole_number,
+)
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame, Phase
 from stepwell.engine.query.failures import evaluation_gave_other, query_error
@@ -37,7 +44,8 @@ def waited(run: Run, frame: Frame) -> None:
 
 
 def _seconds(run: Run, frame: Frame, field: FieldValue) -> int:
-    value = whole_number(_value(run, frame, field))
+    given = _value(run, frame, field)
+    value = whole_number(number_in(frame, given))
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_WAIT_SECONDS:
         if is_jsonata_state(frame):
             if not isinstance(value, int | float) or isinstance(value, bool):
@@ -46,7 +54,14 @@ def _seconds(run: Run, frame: Frame, field: FieldValue) -> int:
                 f"The {field.field} field must be an integer from 0 to {MAX_WAIT_SECONDS} but was: {write_text(value)}"
             )
             raise query_error(cause, field.field)
-        raise _no_input_value(field)
+        shown = f"{field.text} == {as_text(given)}"
+        if isinstance(value, bool) or not isinstance(value, int):
+            cause = f"The {field.field} parameter cannot be parsed as a long value: {shown}"
+        elif value < 0:
+            cause = f"The {field.field} parameter references a negative value: {shown}"
+        else:
+            cause = f"The {field.field} parameter references a value above {MAX_WAIT_SECONDS}: {shown}"
+        raise StatesError(ErrorName.RUNTIME, cause)
     return value
 
 
@@ -65,7 +80,7 @@ def _moment(run: Run, frame: Frame, field: FieldValue) -> int:
     raise StatesError(
         ErrorName.RUNTIME,
         f"The {field.field} parameter does not reference a valid ISO-8601 extended offset date-time format string: "
-        f"{field.text} == {value}",
+        f"{field.text} == {as_text(value)}",
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from stepwell.engine.limits import MAX_INLINE_MAP_CONCURRENCY, MAX_PAYLOAD_BYTES
@@ -224,3 +226,55 @@ def test_runtime_errors_end_everything_at_once() -> None:
     done = run(machine(broken, pass_()))
     assert done.finish is not None and (done.finish.status, done.finish.error) == (Status.FAILED, "States.Runtime")
     assert done.types[-2:] == ["PassStateEntered", "ExecutionFailed"]
+
+
+DISTRIBUTED = {"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}}
+NOT_VALID = 'The {} field refers to value "{}" which is not a valid {}: $.n'
+
+
+def numbered(mode: Definition, **fields: Any) -> Definition:
+    """A Map whose fields refer to the number `$.n`, or with Items to `$states.input.n`."""
+    state = {"Type": "Map", "ItemProcessor": {**inner("I", pass_()), **mode}, **fields}
+    return machine(state, QueryLanguage="JSONata") if "Items" in fields else machine({"ItemsPath": "$.items", **state})
+
+
+@pytest.mark.parametrize("mode", ({}, DISTRIBUTED))
+@pytest.mark.parametrize("field", ("MaxConcurrencyPath", "ToleratedFailureCountPath", "ToleratedFailurePercentagePath"))
+def test_a_number_of_a_map_may_be_given_as_a_text(mode: Definition, field: str) -> None:
+    for number in ("2", '"2"', "2.0"):
+        assert run(numbered(mode, **{field: "$.n"}), f'{{"items": [1, 2], "n": {number}}}').output == [1, 2]
+
+
+@pytest.mark.parametrize("mode", ({}, DISTRIBUTED))
+@pytest.mark.parametrize(
+    ("field", "number", "why"),
+    (
+        ("MaxConcurrencyPath", "{}", NOT_VALID.format("MaxConcurrencyPath", "{}", "integer")),
+        ("MaxConcurrencyPath", '"1.5"', NOT_VALID.format("MaxConcurrencyPath", "1.5", "integer")),
+        ("MaxConcurrencyPath", "-1", "MaxConcurrency cannot be negative."),
+        ("ToleratedFailureCountPath", "true", NOT_VALID.format("ToleratedFailureCountPath", "true", "integer")),
+        ("ToleratedFailureCountPath", '"-1"', "ToleratedFailureCount cannot be negative."),
+        ("ToleratedFailurePercentagePath", '"No"', NOT_VALID.format("ToleratedFailurePercentagePath", "No", "float")),
+        ("ToleratedFailurePercentagePath", "null", NOT_VALID.format("ToleratedFailurePercentagePath", "null", "float")),
+        ("ToleratedFailurePercentagePath", '"100.1"', "ToleratedFailurePercentage must be between 0 and 100."),
+    ),
+)
+def test_a_map_says_which_number_it_cannot_use(mode: Definition, field: str, number: str, why: str) -> None:
+    done = run(numbered(mode, **{field: "$.n"}), f'{{"items": [1], "n": {number}}}')
+    assert done.finish is not None and done.finish.error == "States.Runtime"
+    assert (done.finish.cause or "").endswith(f"(entered at the event id #2). {why}")
+
+
+@pytest.mark.parametrize("mode", ({}, DISTRIBUTED))
+@pytest.mark.parametrize("field", ("MaxConcurrency", "ToleratedFailureCount", "ToleratedFailurePercentage"))
+def test_jsonata_must_give_a_map_numbers(mode: Definition, field: str) -> None:
+    definition = numbered(mode, Items=[1, 2], **{field: "{% $states.input.n %}"})
+    assert run(definition, '{"n": 2}').output == [1, 2]
+    text = run(definition, '{"n": "2"}').finish
+    assert text is not None and text.error == "States.QueryEvaluationError"
+    assert (text.cause or "").endswith(
+        f"""specified for the field '{field}' returned an unexpected result type. Expected 'number', but was 'string' """
+        'for value: "2"'
+    )
+    negative = run(definition, '{"n": -1}').finish
+    assert negative is not None and negative.error == "States.QueryEvaluationError"

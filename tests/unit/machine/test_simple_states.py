@@ -100,6 +100,7 @@ def test_a_choice_that_leads_nowhere_fails() -> None:
         ({"Seconds": 90}, 90_000),
         ({"Seconds": 0}, 0),
         ({"SecondsPath": "$.s"}, 7000),
+        ({"SecondsPath": "$.text"}, 8000),
         ({"Timestamp": "2026-01-02T03:04:06Z"}, 322),
         ({"Timestamp": "2026-01-02T04:04:06+01:00"}, 322),
         ({"Timestamp": "2020-01-01T00:00:00Z"}, 0),
@@ -107,7 +108,7 @@ def test_a_choice_that_leads_nowhere_fails() -> None:
     ),
 )
 def test_wait_ends_at_its_moment(fields: Definition, milliseconds: int) -> None:
-    done = run(machine({"Type": "Wait", **fields}), '{"s": 7, "t": "2026-01-02T04:04:20Z"}')
+    done = run(machine({"Type": "Wait", **fields}), '{"s": 7, "text": "8", "t": "2026-01-02T04:04:20Z"}')
     assert done.now - START == milliseconds
     assert done.types == [
         "ExecutionStarted", "WaitStateEntered", "WaitStateExited", "ExecutionSucceeded",
@@ -115,11 +116,22 @@ def test_wait_ends_at_its_moment(fields: Definition, milliseconds: int) -> None:
     assert len(done.chunks) == (2 if milliseconds else 1)
 
 
-@pytest.mark.parametrize("input", ("{}", '{"s": -1}', '{"s": "7"}', '{"s": 1.5}', '{"s": true}', '{"s": 100000000}'))
-def test_a_wait_for_no_number_of_seconds_fails(input: str) -> None:
+@pytest.mark.parametrize(
+    ("input", "why"),
+    (
+        ("{}", "does not reference an input value: $.s"),
+        ('{"s": -1}', "references a negative value: $.s == -1"),
+        ('{"s": -1.5}', "cannot be parsed as a long value: $.s == -1.5"),
+        ('{"s": "7.5"}', "cannot be parsed as a long value: $.s == 7.5"),
+        ('{"s": true}', "cannot be parsed as a long value: $.s == true"),
+        ('{"s": null}', "cannot be parsed as a long value: $.s == null"),
+        ('{"s": 100000000}', "references a value above 99999999: $.s == 100000000"),
+    ),
+)
+def test_a_wait_for_no_number_of_seconds_fails(input: str, why: str) -> None:
     finish = finish_of(run(machine({"Type": "Wait", "SecondsPath": "$.s"}), input))
     assert finish.error == "States.Runtime"
-    assert finish.cause == f"{WAIT_ERROR}SecondsPath parameter does not reference an input value: $.s"
+    assert finish.cause == f"{WAIT_ERROR}SecondsPath parameter {why}"
 
 
 @pytest.mark.parametrize("text", ("2026-13-01T00:00:00Z", "tomorrow", "2026-01-02"))

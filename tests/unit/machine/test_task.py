@@ -150,7 +150,7 @@ def test_time_outs_may_come_from_the_input() -> None:
     assert (running.tasks[1].timeout_seconds, running.tasks[1].heartbeat_seconds) == (30, 4)
 
 
-@pytest.mark.parametrize("value", ('"5"', "true", "2.5", "0", "-1", "null", "{}"))
+@pytest.mark.parametrize("value", ('"5 s"', '"2.5"', "true", "2.5", "0", "-1", "null", "{}"))
 def test_a_time_out_that_is_no_whole_number_ends_the_execution(value: str) -> None:
     done = run(machine(task(TimeoutSecondsPath="$.t")), f'{{"t": {value}}}')
     assert done.finish is not None and done.finish.error == "States.Runtime"
