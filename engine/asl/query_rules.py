@@ -6,7 +6,7 @@ Every expression is compiled here to see whether it can be. It must not know whe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from stepwell.engine import limits
@@ -232,6 +232,51 @@ def check_assign(report: Report, value: Json, place: Place, language: QueryLangu
         _template_value(report, value, place, place)
     else:
         check_jsonata_value(report, value, place, language)
+
+
+_TEXT: Final = re.compile(r"'(?:[^'\\]|\\.?)*+(?:'|\Z)|\"(?:[^\"\\]|\\.?)*+(?:\"|\Z)")
+_MEMBER: Final = re.compile(r"\$states\s*\.\s*`?(result|errorOutput)\b")
+_WITH_RESULT: Final = frozenset({"Task", "Parallel", "Map"})
+_EXISTS_IN: Final = {
+    "result": "It exists in Output and Assign of a Task, Parallel or Map.",
+    "errorOutput": "It exists in Output and Assign of a catcher.",
+}
+
+
+def check_states_members(report: Report, state: Mapping[str, Json], place: Place) -> None:
+    """Note expressions that read `$states.result` or `$states.errorOutput` in fields where there is none (AWS guide, "Transforming
+    data with JSONata": caught at creation). An expression that asks whether it exists is let pass."""
+    for field, value in state.items():
+        if field in _CONTAINERS:
+            continue
+        there = {
+            "result": field in ("Output", "Assign") and state.get("Type") in _WITH_RESULT,
+            "errorOutput": field == "Catch",
+        }
+        for text, at in _expressions_in(value, (place, field)):
+            expression = report.expressions.get(text)
+            if expression is None or "$exists" in expression.source:
+                continue
+            for member in sorted(set(_MEMBER.findall(_TEXT.sub("''", expression.source))) & expression.states):
+                if not there[member]:
+                    report.error(
+                        at, f"'$states.{member}' is not accessible in the field '{field}'", hint=_EXISTS_IN[member]
+                    )
+
+
+_CONTAINERS: Final = ("Branches", "ItemProcessor", "Iterator")
+
+
+def _expressions_in(value: Json, place: Place) -> Iterator[tuple[str, Place]]:
+    if isinstance(value, str):
+        if is_jsonata(value) and "$states" in value:
+            yield value, place
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _expressions_in(item, (place, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _expressions_in(item, (place, index))
 
 
 def path_check(fault: Callable[[str], str | None], name: str, *, nullable: bool = False) -> Check:

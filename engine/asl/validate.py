@@ -227,7 +227,9 @@ class _Walk:
             )
             language = QueryLanguage.JSONPATH
         self.fields(state, place, fields.STATE_FIELDS[StateType(type_name)], language)
-        if type_name == "Pass" and language is QueryLanguage.JSONPATH:
+        if language is QueryLanguage.JSONATA:
+            query_rules.check_states_members(self.report, state, place)
+        elif type_name == "Pass":
             query_rules.check_static_result(self.report, state.get("Result"), (place, "Result"))
 
     def branches(self, value: Json, place: Place, language: QueryLanguage) -> None:

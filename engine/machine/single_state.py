@@ -289,9 +289,10 @@ class StateTest:
             outcome.tolerated_count, outcome.tolerated_percentage = spec.tolerated_count, spec.tolerated_percentage
             self._judged(mock, self._children(state, spec))
             return
-        outcome.max_concurrency = max_concurrency(run, frame, state.max_concurrency)
+        limit = max_concurrency(run, frame, state.max_concurrency)
         frame.items = items_of(run, frame)
-        outcome.tolerated_count, outcome.tolerated_percentage = tolerance(run, frame, state)
+        tolerated = tolerance(run, frame, state)
+        outcome.max_concurrency, (outcome.tolerated_count, outcome.tolerated_percentage) = limit, tolerated
         if state.item_selector is not None:
             texts = [item_input(run, frame, at).text for at in self._each(range(len(frame.items)))]
             self._note(Arrow.AFTER_ITEM_SELECTOR, texts)

@@ -15,10 +15,10 @@ from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.lints.references import expressions_of, template_strings
 from stepwell.engine.asl.lints.shapes import SCALAR, Shape, at, cut, joined, missing_step, put, shape_of, steps_of_path
 from stepwell.engine.asl.lints.walk import Machine, StateAt
-from stepwell.engine.asl.report import Place, Report, steps_of
+from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.asl.resources import IntegrationPattern, TargetKind, parse_resource
 from stepwell.engine.jsontypes import Json
-from stepwell.engine.query.jsonata import Jsonata, source_of
+from stepwell.engine.query.jsonata import source_of
 
 _MAX_VISITS: Final = 6
 """How often a state's input may widen before it is taken to be anything."""
@@ -277,30 +277,10 @@ def _check_jsonata(report: Report, state: StateAt) -> None:
                 DiagnosticCode.IMPOSSIBLE_PATH,
                 hint="Read the state's input with $states.input, a variable with $name.",
             )
-        _check_states_members(report, state, expression, place)
         if "eval" in expression.called and _CALLS_EVAL.search(_STRINGS.sub("''", source)):
             report.warn(
                 place,
                 "There is no function '$eval': AWS leaves it out",
                 DiagnosticCode.FAILING_CALL,
                 hint="Text that is JSON is read by $parse.",
-            )
-
-
-def _check_states_members(report: Report, state: StateAt, expression: Jsonata, place: Place) -> None:
-    """`$states.result` and `$states.errorOutput` exist where there is a result, or an error."""
-    steps = steps_of(place)[len(steps_of(state.place)) :]
-    field = steps[0] if steps else ""
-    has_result = state.type in _WITH_RESULT and field in ("Output", "Assign")
-    for member, there in (("result", has_result), ("errorOutput", field == "Catch")):
-        if member in expression.states and not there and "$exists" not in expression.source:
-            if member not in expression.source:  # the whole of $states is read, which is always there
-                continue
-            report.warn(
-                place,
-                f"Nothing can be at '$states.{member}' in {field} of a {state.type} state",
-                DiagnosticCode.IMPOSSIBLE_PATH,
-                hint="It exists in Output and Assign of a Task, Parallel or Map."
-                if member == "result"
-                else "It exists in Output and Assign of a catcher.",
             )

@@ -749,17 +749,6 @@ def test_jsonata_that_reads_what_is_there(text: str) -> None:
     assert jsonata({"A": ends(Output=f"{{% {text} %}}")}) == []
 
 
-def test_results_exist_after_the_task() -> None:
-    task = {**TASK, "End": True, "Output": "{% $states.result %}", "Assign": {"r": "{% $states.result %}"}}
-    assert jsonata({"A": task}) == []
-    assert jsonata({"A": {**task, "Arguments": "{% $states.result %}"}}) == [("impossible-path", "/States/A/Arguments")]
-    assert jsonata({"A": ends(Output="{% $states.result %}")}) == [("impossible-path", "/States/A/Output")]
-    caught = {"ErrorEquals": ["States.ALL"], "Next": "B", "Output": "{% $states.errorOutput %}"}
-    states = {"A": {**task, "Catch": [caught]}, "B": {"Type": "Succeed"}}
-    assert jsonata(states) == []
-    assert jsonata({"A": ends(Output="{% $states.errorOutput %}")}) == [("impossible-path", "/States/A/Output")]
-
-
 # Maps
 
 ITEMS = {"StartAt": "I", "States": {"I": {"Type": "Succeed"}}}

@@ -546,3 +546,48 @@ def test_a_role_is_a_string(role: Any) -> None:
     message = "SCHEMA_VALIDATION_FAILED: Expected value of type String at /States/X/Credentials/RoleArn"
     assert texts(jsonata(body("Task", Credentials={"RoleArn": role}))) == [message]
     assert texts(machine(body("Task", Credentials={"RoleArn": role})), target="aws") == [message]
+
+
+READS_RESULT = "'$states.result' is not accessible in the field '{}'"
+READS_ERROR = "'$states.errorOutput' is not accessible in the field '{}'"
+CATCHER = {"ErrorEquals": ["States.ALL"], "Next": "End"}
+
+
+@pytest.mark.parametrize(
+    ("type_name", "fields", "message", "location"),
+    (
+        ("Task", {"Arguments": {"a": ["{% $states.result.b %}"]}}, READS_RESULT, "/States/X/Arguments/a[0]"),
+        ("Task", {"TimeoutSeconds": "{% $states . result %}"}, READS_RESULT, "/States/X/TimeoutSeconds"),
+        ("Task", {"Output": "{% $states.errorOutput %}"}, READS_ERROR, "/States/X/Output"),
+        ("Task", {"Catch": [{**CATCHER, "Output": "{% $states.result %}"}]}, READS_RESULT, "/States/X/Catch[0]/Output"),
+        ("Pass", {"Output": "{% $states.result %}"}, READS_RESULT, "/States/X/Output"),
+        ("Pass", {"Assign": {"a": "{% $f($states.`result`) %}"}}, READS_RESULT, "/States/X/Assign/a"),
+        ("Map", {"Items": "{% $states.result %}"}, READS_RESULT, "/States/X/Items"),
+        ("Map", {"ItemSelector": {"a": "{% $states.errorOutput %}"}}, READS_ERROR, "/States/X/ItemSelector/a"),
+    ),
+)
+def test_what_states_does_not_hold_there_is_refused(
+    type_name: str, fields: dict[str, Any], message: str, location: str
+) -> None:
+    found = errors(machine(body(type_name, **fields), QueryLanguage="JSONata"))
+    field = location.split("/")[3].partition("[")[0]
+    assert [(each.message, each.location) for each in found] == [(message.format(field), location)]
+
+
+@pytest.mark.parametrize(
+    ("type_name", "fields"),
+    (
+        ("Task", {"Output": "{% $states.result %}", "Assign": {"a": "{% $states.result %}"}}),
+        ("Parallel", {"Output": {"a": "{% $states.result[0] %}"}}),
+        ("Map", {"Assign": {"a": "{% $states.result %}"}}),
+        ("Task", {"Catch": [{**CATCHER, "Assign": {"a": "{% $states.errorOutput.Cause %}"}}]}),
+        ("Pass", {"Output": "{% $states %}"}),
+        ("Pass", {"Output": "{% $states.input.result %}"}),
+        ("Pass", {"Output": "{% $merge([$states, {'a': '$states.result'}]) %}"}),
+        ("Pass", {"Output": "{% $exists($states.result) %}"}),
+        ("Pass", {"Output": "{% ($states := {'result': 1}; $states.result) %}"}),
+        ("Pass", {"Output": "$states.result"}),
+    ),
+)
+def test_what_states_may_hold_is_accepted(type_name: str, fields: dict[str, Any]) -> None:
+    assert errors(machine(body(type_name, **fields), QueryLanguage="JSONata")) == []
