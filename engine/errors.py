@@ -7,6 +7,7 @@
     ├── ConfigurationError       a setting, key or server that cannot be used as given
     ├── QueryError               how data is read
     │   ├── InvalidQueryError    a path, intrinsic or template that does not parse
+    │   ├── EffortError          a path, intrinsic, template or rule that does too much
     │   └── PathNotFoundError    a definite path that leads nowhere
     ├── DefinitionError          a state machine definition that is refused (carries diagnostics)
     ├── StatesError              an error of the States Language: Retry and Catch can match it (states_errors)
@@ -52,6 +53,10 @@ class QueryError(StepwellError):
 
 class InvalidQueryError(QueryError):
     """A path, intrinsic function or payload template that does not parse."""
+
+
+class EffortError(QueryError):
+    """Reading the data takes more steps than it may."""
 
 
 class PathNotFoundError(QueryError):

@@ -14,6 +14,7 @@ from stepwell.engine.asl.placeholders import left_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.choice_operators import OPERATORS, compile_condition
+from stepwell.engine.query.effort import FEW, RULE_STEPS, spend
 from stepwell.engine.query.scope import Scope
 
 Condition: TypeAlias = Callable[[Scope], bool]
@@ -108,8 +109,19 @@ def _compile_all(operand: Json) -> tuple[Condition, ...]:
 
 
 def _every(conditions: tuple[Condition, ...]) -> Condition:
-    return lambda scope: all(condition(scope) for condition in conditions)
+    return _counted(len(conditions), lambda scope: all(condition(scope) for condition in conditions))
 
 
 def _some(conditions: tuple[Condition, ...]) -> Condition:
-    return lambda scope: any(condition(scope) for condition in conditions)
+    return _counted(len(conditions), lambda scope: any(condition(scope) for condition in conditions))
+
+
+def _counted(rules: int, condition: Condition) -> Condition:
+    if rules <= FEW:
+        return condition
+
+    def holds(scope: Scope) -> bool:
+        spend(rules * RULE_STEPS)
+        return condition(scope)
+
+    return holds

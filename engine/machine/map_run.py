@@ -24,7 +24,7 @@ from stepwell.engine.jsontypes import Document, Json, write
 from stepwell.engine.limits import MAX_JOINED_BYTES, MAX_MAP_RUN_CONCURRENCY, MAX_PAYLOAD_BYTES
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.map_spec import ABSENT, MapRunSpec
-from stepwell.engine.query.jsonpath import effort
+from stepwell.engine.query import effort
 from stepwell.engine.query.scope import Heavy, Scope, StatesScope
 from stepwell.engine.query.timestamps import format_timestamp
 from stepwell.engine.states_errors import ErrorName, StatesError

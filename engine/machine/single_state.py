@@ -44,7 +44,7 @@ from stepwell.engine.machine.states.map_ import item_input, items_of, run_map, t
 from stepwell.engine.machine.states.task import task_failed, task_succeeded, tasks_timed_out
 from stepwell.engine.machine.states.wait import waited
 from stepwell.engine.machine.transition import BODIES
-from stepwell.engine.query.jsonpath import effort
+from stepwell.engine.query import effort
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.states_errors import ErrorName, StatesError
 

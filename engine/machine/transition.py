@@ -44,9 +44,9 @@ from stepwell.engine.machine.states.task import (
     worker_started,
 )
 from stepwell.engine.machine.states.wait import run_wait, waited
+from stepwell.engine.query import effort
+from stepwell.engine.query.effort import Effort
 from stepwell.engine.query.jsonata import Outcomes
-from stepwell.engine.query.jsonpath import effort
-from stepwell.engine.query.jsonpath.effort import Effort
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.states_errors import ErrorName, StatesError
 

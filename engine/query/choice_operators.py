@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeAlias, cast
 
-from stepwell.engine.errors import InvalidQueryError, QueryError
+from stepwell.engine.errors import EffortError, InvalidQueryError, QueryError
 from stepwell.engine.jsontypes import Json
+from stepwell.engine.query.effort import spend_on_text
 from stepwell.engine.query.failures import choice_value_missing
 from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
 from stepwell.engine.query.scope import Expression, Scope
@@ -24,6 +25,10 @@ Comparison: TypeAlias = Callable[[Scope, Json], bool]
 
 Reader: TypeAlias = Callable[[Json], Any]
 """From a value to what can be compared, or None for a value of another type."""
+
+# Characters that are looked through in the time of one step.
+_MATCHED: Final = 64
+_ENCODED: Final = 1_024
 
 
 class _Missing:
@@ -73,12 +78,18 @@ def _read_boolean(value: Json) -> Any:
 
 
 def _read_timestamp(value: Json) -> Any:
-    return parse_timestamp_ns(value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    spend_on_text(value, _MATCHED)
+    return parse_timestamp_ns(value)
 
 
 def _order_key(value: Json) -> Any:
+    if not isinstance(value, str):
+        return None
+    spend_on_text(value, _ENCODED)
     # AWS orders strings by UTF-16 units, which Python's own order is not beyond the basic plane.
-    return value.encode("utf-16-be", "surrogatepass") if isinstance(value, str) else None
+    return value.encode("utf-16-be", "surrogatepass")
 
 
 _RELATIONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -136,6 +147,7 @@ def compile_wildcards(pattern: str) -> Callable[[str], bool]:
     shortest = len(head) + len(tail)
 
     def matches(text: str) -> bool:
+        spend_on_text(text, _MATCHED)
         if len(text) < shortest or not text.startswith(head) or not text.endswith(tail):
             return False
         position, end = len(head), len(text) - len(tail)
@@ -230,7 +242,7 @@ def compile_condition(variable: str, name: str, operand: Json) -> Callable[[Scop
     """Compile `{"Variable": variable, name: operand}`.
 
     A Variable that leads nowhere is what IsPresent asks about; to every other operator it is `StatesError`
-    States.Runtime with AWS's cause.
+    States.Runtime with AWS's cause. What takes too long is `EffortError` to all of them.
     """
     path = compile_jsonpath(variable)
     compare = compile_comparison(name, operand)
@@ -242,6 +254,8 @@ def _presence_reader(path: JsonPath) -> Expression:
     def read(scope: Scope) -> Json:
         try:
             return path.expression(scope)
+        except EffortError:
+            raise
         except QueryError:
             return MISSING
 
@@ -252,6 +266,8 @@ def _choice_reader(path: JsonPath) -> Expression:
     def read(scope: Scope) -> Json:
         try:
             return path.expression(scope)
+        except EffortError:
+            raise
         except QueryError:
             raise choice_value_missing(path.text) from None
 

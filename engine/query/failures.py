@@ -33,6 +33,11 @@ def template_too_large(most: int) -> StatesError:
     return StatesError(ErrorName.DATA_LIMIT_EXCEEDED, f"The payload template gives more than {most} bytes.")
 
 
+def template_takes_too_long(reason: str) -> StatesError:
+    """Computing all the fields of a payload template takes more than a state may do."""
+    return StatesError(ErrorName.RUNTIME, f"The payload template cannot be computed: {reason}")
+
+
 def invalid_path(path: str, reason: str) -> StatesError:
     """InputPath, OutputPath, ItemsPath, TimeoutSecondsPath and their like lead nowhere or cannot be applied."""
     return StatesError(ErrorName.RUNTIME, f"Invalid path '{path}' : {reason}")
@@ -44,6 +49,11 @@ def choice_value_missing(path: str) -> StatesError:
         ErrorName.RUNTIME,
         f"Invalid path '{path}': The choice state's condition path references an invalid value.",
     )
+
+
+def choice_takes_too_long(reason: str) -> StatesError:
+    """Evaluating the rules of a Choice state takes more than a state may do."""
+    return StatesError(ErrorName.RUNTIME, f"The choice rules cannot be evaluated: {reason}")
 
 
 def intrinsic_argument_not_found(call: str, path: str, document: Json) -> StatesError:

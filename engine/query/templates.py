@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from stepwell.engine.errors import InvalidQueryError, PathNotFoundError, QueryError
+from stepwell.engine.errors import EffortError, InvalidQueryError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_EXPRESSION_BYTES
-from stepwell.engine.query.failures import field_not_found, invalid_path, template_too_large
+from stepwell.engine.query.effort import FEW, FIELD_STEPS, begin, spend
+from stepwell.engine.query.failures import field_not_found, invalid_path, template_takes_too_long, template_too_large
 from stepwell.engine.query.intrinsics import PREFIX, Intrinsic, compile_intrinsic
 from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
 from stepwell.engine.query.paths import document_of
@@ -23,10 +24,6 @@ from stepwell.engine.query.values import larger_than
 SUFFIX: Final = ".$"
 MAX_DEPTH: Final = 150
 """Levels of objects and arrays in a template."""
-
-
-_FEW_FIELDS: Final = 16
-"""Computed fields of a template whose result is not measured before it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +74,11 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A compiled path or call that a field holds; `variables` as in `Template`."""
+    """A compiled path or call that a field holds; `variables` as in `Template`; `calls` counts it and the calls within it."""
 
     expression: Expression
     variables: frozenset[str]
+    calls: int = 1
 
     def __call__(self, scope: Scope) -> Json:
         return self.expression(scope)
@@ -94,18 +92,24 @@ def compile_template(template: Json) -> Template:
         raise InvalidTemplateError(tuple(builder.problems))
     if expression is None:
         return Template(lambda scope: template, constant=True, variables=frozenset())
-    if builder.fields > _FEW_FIELDS:
-        expression = _bounded(expression)
+    if builder.calls > FEW:
+        expression = _bounded(expression, builder.calls * FIELD_STEPS)
     return Template(expression, constant=False, variables=frozenset(builder.variables))
 
 
-def _bounded(expression: Expression) -> Expression:
-    """Many fields can read the same data; that is found out before its text fills the memory."""
+def _bounded(expression: Expression, steps: int) -> Expression:
+    """Many fields can read the same data; that is found out before its text fills the memory. `steps` are those of the template
+    itself."""
 
     def evaluate(scope: Scope) -> Json:
-        value = expression(scope)
-        if larger_than(value, MAX_EXPRESSION_BYTES):
-            raise template_too_large(MAX_EXPRESSION_BYTES)
+        try:
+            begin()
+            spend(steps)
+            value = expression(scope)
+            if larger_than(value, MAX_EXPRESSION_BYTES, spend):
+                raise template_too_large(MAX_EXPRESSION_BYTES)
+        except EffortError as error:
+            raise template_takes_too_long(str(error)) from None
         return value
 
     return evaluate
@@ -116,7 +120,7 @@ def compile_field(text: str, name: str) -> Field:
     `StatesError` with AWS's cause, which repeats the name."""
     if text.startswith(PREFIX):
         call: Intrinsic = compile_intrinsic(text)
-        return Field(call.expression, call.variables)
+        return Field(call.expression, call.variables, call.calls)
     path = compile_jsonpath(text)
     variables = frozenset() if path.variable is None else frozenset({path.variable})
     return Field(_field_reader(path, name), variables)
@@ -142,7 +146,8 @@ class _Builder:
     def __init__(self) -> None:
         self.problems: list[TemplateProblem] = []
         self.variables: set[str] = set()
-        self.fields = 0
+        self.calls = 0
+        """Fields that are computed, and the calls of functions in them."""
 
     def build(self, part: Json, location: tuple[str, ...]) -> Expression | None:
         if not isinstance(part, dict | list):
@@ -200,7 +205,7 @@ class _Builder:
         except InvalidQueryError as error:
             self.report(location, message, str(error))
             return None
-        self.fields += 1
+        self.calls += field.calls
         self.variables.update(field.variables)
         return field.expression
 

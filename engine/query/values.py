@@ -5,9 +5,13 @@ Python holds that `True == 1`; JSON does not. Everything in `query` that compare
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from collections.abc import Callable, Collection
+from typing import Final, TypeGuard
 
 from stepwell.engine.jsontypes import Json
+
+_SCALARS: Final = frozenset({int, float, bool, type(None)})
+_OFTEN: Final = 4_096
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
@@ -53,21 +57,29 @@ def json_equal(left: Json, right: Json) -> bool:
     return left == right
 
 
-def larger_than(value: Json, most: int) -> bool:
-    """Whether the text of a value surely has more than `most` bytes. Stops as soon as it has; the value may be far larger."""
+def larger_than(value: Json, most: int, spend: Callable[[int], None]) -> bool:
+    """Whether the text of a value surely has more than `most` bytes. Stops as soon as it has; the value may be far larger.
+    `spend` is told, now and then, how many parts have been looked at."""
     stack = [value]
+    looked = 0
     while stack:
         each = stack.pop()
         if isinstance(each, str):
             most -= len(each) + 2
-        elif isinstance(each, dict):
-            most -= 2 + 4 * len(each) + sum(map(len, each))
-            if most >= 0:
-                stack.extend(each.values())
-        elif isinstance(each, list):
-            most -= 1 + len(each)
-            if most >= 0:
-                stack.extend(each)
+        elif isinstance(each, dict | list):
+            most -= 2 + len(each)
+            if isinstance(each, dict):
+                most -= 3 * len(each) + sum(map(len, each))
+                members: Collection[Json] = each.values()
+            else:
+                members = each
+            looked += len(each) >> 4
+            if most >= 0 and not _SCALARS.issuperset(map(type, members)):
+                looked += len(each)
+                stack.extend(members)
+            if looked > _OFTEN:
+                spend(looked)
+                looked = 0
         if most < 0:
             return True
     return False

@@ -35,7 +35,7 @@ from stepwell.engine.machine.map_run import (
 )
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.machine.snapshot import ExecutionInfo, Workflow
-from stepwell.engine.query.jsonpath import effort
+from stepwell.engine.query import effort
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.runtime.expressions import carry_out_apart
 from stepwell.engine.states_errors import ErrorName, StatesError

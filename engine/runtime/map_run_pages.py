@@ -13,8 +13,8 @@ from stepwell.engine.clock import Entropy
 from stepwell.engine.errors import ExpressionsUnavailableError, JsonTextError
 from stepwell.engine.machine.map_run import Child, Maker, Plan, SourceItem, inline_items
 from stepwell.engine.machine.map_spec import MapRunSpec
+from stepwell.engine.query import effort
 from stepwell.engine.query.jsonata import Outcomes, OverBudgetError
-from stepwell.engine.query.jsonpath import effort
 from stepwell.engine.runtime.map_run_tools import PAGE_BYTES, PAGE_ITEMS, TURN_SECONDS, Mailbox, Tools
 from stepwell.engine.states_errors import ErrorName, StatesError
 

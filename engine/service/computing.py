@@ -15,8 +15,8 @@ from typing import Final, TypeAlias
 from stepwell.engine.limits import TEST_STATE_COMPUTING_SECONDS
 from stepwell.engine.machine.single_state import StateTest
 from stepwell.engine.ports import Evaluate
+from stepwell.engine.query import effort
 from stepwell.engine.query.jsonata import Evaluation, Outcome, Outcomes
-from stepwell.engine.query.jsonpath import effort
 from stepwell.engine.query.scope import Heavy
 from stepwell.engine.service import refusals
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stepwell.engine.errors import InvalidQueryError, JsonTextError, PathNotFoundError, QueryError
+from stepwell.engine.errors import EffortError, InvalidQueryError, JsonTextError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.failures import intrinsic_argument_not_found, intrinsic_failed
 from stepwell.engine.query.intrinsics.checks import Refusal
@@ -22,13 +22,14 @@ PREFIX = "States."
 
 
 class Intrinsic:
-    """A compiled call; `variables` names the variables its paths read, without the dollar."""
+    """A compiled call; `variables` names the variables its paths read, without the dollar; `calls` counts it and those within it."""
 
-    __slots__ = ("call", "expression", "text", "variables")
+    __slots__ = ("call", "calls", "expression", "text", "variables")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.text = call.text
+        self.calls = _calls(call)
         self.variables = frozenset(path.variable for path in _paths(call) if path.variable is not None)
         self.expression: Expression = _compile_call(call)
 
@@ -42,6 +43,10 @@ class Intrinsic:
 def compile_intrinsic(text: str) -> Intrinsic:
     """Compile a call. Raises `InvalidQueryError` for text that is none, unknown functions and wrong argument counts."""
     return Intrinsic(parse_intrinsic(text))
+
+
+def _calls(argument: Argument) -> int:
+    return 1 + sum(map(_calls, argument.arguments)) if isinstance(argument, Call) else 0
 
 
 def _paths(argument: Argument) -> Iterator[JsonPath]:
@@ -67,7 +72,7 @@ def _compile_call(call: Call) -> Expression:
         values = [read(scope) for read in readers]
         try:
             return implementation(values, scope.entropy)
-        except (Refusal, JsonTextError) as error:
+        except (Refusal, JsonTextError, EffortError) as error:
             raise intrinsic_failed(text, str(error)) from None
 
     return evaluate

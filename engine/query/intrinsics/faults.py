@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from stepwell.engine.clock import Entropy
-from stepwell.engine.errors import JsonTextError
+from stepwell.engine.errors import EffortError, JsonTextError
 from stepwell.engine.jsontypes import Json
+from stepwell.engine.query.effort import begin
 from stepwell.engine.query.intrinsics.checks import Refusal
 from stepwell.engine.query.intrinsics.functions import FUNCTIONS, fill
 from stepwell.engine.query.intrinsics.syntax import Call, Constant, Text
@@ -36,12 +37,13 @@ def sure_fault(call: Call) -> str | None:
             _carry_out(call, ())
         elif call.name in _FITTING:
             _carry_out(call, _FITTING[call.name])
-    except (Refusal, JsonTextError) as error:
+    except (Refusal, JsonTextError, EffortError) as error:
         return f"{call.name}: {error}"
     return None
 
 
 def _carry_out(call: Call, fitting: Sequence[Json]) -> None:
+    begin()
     values = [
         one.value if isinstance(one, Constant | Text) else fitting[index] for index, one in enumerate(call.arguments)
     ]

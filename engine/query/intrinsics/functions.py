@@ -16,6 +16,7 @@ from stepwell.engine.clock import Entropy
 from stepwell.engine.errors import JsonTextError
 from stepwell.engine.jsontypes import Json, read, write_text
 from stepwell.engine.limits import MAX_EXPRESSION_BYTES
+from stepwell.engine.query.effort import LONG_TEXT, spend, spend_on, spend_on_text
 from stepwell.engine.query.intrinsics.checks import Refusal, array, integer, mapping, text
 from stepwell.engine.query.values import frozen, json_equal, larger_than
 
@@ -25,6 +26,13 @@ MAX_TEXT: Final = 10_000
 """Characters that Base64Encode, Base64Decode and Hash take."""
 MAX_RANGE: Final = 1_000
 """Elements that ArrayRange makes."""
+
+# Characters that are looked through in the time of one step.
+_WRITTEN: Final = 256
+_READ: Final = 24
+_HASHED: Final = 256
+_SPLIT: Final = 128
+_TRANSLATED: Final = 16
 _ALGORITHMS: Final = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
 
 
@@ -54,6 +62,8 @@ def fill(pieces: Sequence[str], values: Sequence[Json]) -> str:
         if length > MAX_EXPRESSION_BYTES:
             raise _too_large()
         parts += (shown, piece)
+    if length > LONG_TEXT:
+        spend(length // _WRITTEN)
     return "".join(parts)
 
 
@@ -68,12 +78,14 @@ def _format(arguments: Sequence[Json], entropy: Entropy) -> Json:
 
 def _pieces(template: str) -> list[str]:
     r"""A format string that is data: cut at each `{}`, where `\{` and `\}` are braces that stand for themselves."""
+    spend_on_text(template, _TRANSLATED)
     hidden = template.replace("\\{", "\0").replace("\\}", "\1")
     return [piece.replace("\0", "{").replace("\1", "}") for piece in hidden.split("{}")]
 
 
 def _string_to_json(arguments: Sequence[Json], entropy: Entropy) -> Json:
     source = text(arguments[0], "The argument")
+    spend_on_text(source, _READ)
     if not source.strip():
         return None
     try:
@@ -84,6 +96,7 @@ def _string_to_json(arguments: Sequence[Json], entropy: Entropy) -> Json:
 
 def _json_to_string(arguments: Sequence[Json], entropy: Entropy) -> Json:
     written = write_text(arguments[0])
+    spend_on_text(written, _WRITTEN)
     if len(written) > MAX_EXPRESSION_BYTES:
         raise _too_large()
     return written
@@ -91,7 +104,7 @@ def _json_to_string(arguments: Sequence[Json], entropy: Entropy) -> Json:
 
 def _array(arguments: Sequence[Json], entropy: Entropy) -> Json:
     items = list(arguments)
-    if larger_than(items, MAX_EXPRESSION_BYTES):
+    if larger_than(items, MAX_EXPRESSION_BYTES, spend):
         raise _too_large()
     return items
 
@@ -100,11 +113,16 @@ def _array_partition(arguments: Sequence[Json], entropy: Entropy) -> Json:
     items, size = array(arguments[0], "The first argument"), integer(arguments[1], "The chunk size")
     if size < 1:
         raise Refusal(f"The chunk size must be a positive integer, not {size}.")
+    spend((len(items) >> 5) + len(items) // size // 4)
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _array_contains(arguments: Sequence[Json], entropy: Entropy) -> Json:
-    return any(json_equal(item, arguments[1]) for item in array(arguments[0], "The first argument"))
+    items, wanted = array(arguments[0], "The first argument"), arguments[1]
+    if isinstance(wanted, dict | list):
+        spend_on(items)
+    spend(len(items) >> 1)
+    return any(json_equal(item, wanted) for item in items)
 
 
 def _array_range(arguments: Sequence[Json], entropy: Entropy) -> Json:
@@ -116,6 +134,7 @@ def _array_range(arguments: Sequence[Json], entropy: Entropy) -> Json:
     # Counted by hand: len() of a range refuses what does not fit a machine word.
     if values and abs(values[-1] - first) // abs(step) >= MAX_RANGE:
         raise Refusal(f"The range may have at most {MAX_RANGE} elements.")
+    spend(len(values) >> 4)
     return list(values)
 
 
@@ -131,8 +150,11 @@ def _array_length(arguments: Sequence[Json], entropy: Entropy) -> Json:
 
 
 def _array_unique(arguments: Sequence[Json], entropy: Entropy) -> Json:
+    items = array(arguments[0], "The argument")
+    spend(len(items))
+    spend_on(items)
     firsts: dict[object, Json] = {}
-    for item in array(arguments[0], "The argument"):
+    for item in items:
         firsts.setdefault(frozen(item), item)
     return list(firsts.values())
 
@@ -153,13 +175,16 @@ def _hash(arguments: Sequence[Json], entropy: Entropy) -> Json:
     algorithm = _ALGORITHMS.get(text(arguments[1], "The algorithm"))
     if algorithm is None:
         raise Refusal(f"The algorithm must be one of {', '.join(_ALGORITHMS)}.")
-    return hashlib.new(algorithm, _utf8(text(data, "The data", MAX_TEXT)), usedforsecurity=False).hexdigest()
+    spend_on_text(text(data, "The data", MAX_TEXT), _HASHED)
+    return hashlib.new(algorithm, _utf8(data), usedforsecurity=False).hexdigest()
 
 
 def _json_merge(arguments: Sequence[Json], entropy: Entropy) -> Json:
     if arguments[2] is not False:
         raise Refusal("The third argument must be false: only shallow merging is supported.")
-    return {**mapping(arguments[0], "The first argument"), **mapping(arguments[1], "The second argument")}
+    first, second = mapping(arguments[0], "The first argument"), mapping(arguments[1], "The second argument")
+    spend((len(first) + len(second)) >> 4)
+    return {**first, **second}
 
 
 def _math_random(arguments: Sequence[Json], entropy: Entropy) -> Json:
@@ -178,8 +203,12 @@ def _string_split(arguments: Sequence[Json], entropy: Entropy) -> Json:
     source, delimiters = text(arguments[0], "The first argument"), text(arguments[1], "The delimiter")
     # Each character of the delimiter delimits, and nothing between two of them is no part: both as recorded.
     if len(delimiters) > 1:
+        spend_on_text(source, _TRANSLATED)
+        spend_on_text(delimiters, 1)
         source = source.translate(dict.fromkeys(map(ord, delimiters), delimiters[0]))
     parts = source.split(delimiters[0]) if delimiters else [source]
+    spend(len(parts) >> 2)
+    spend_on_text(source, _SPLIT)
     return [part for part in parts if part]
 
 

@@ -9,12 +9,10 @@ from typing import Any, Final, TypeAlias, cast
 
 from stepwell.engine.errors import QueryError
 from stepwell.engine.jsontypes import Json, write_text
-from stepwell.engine.query.jsonpath.effort import spend, spend_on
+from stepwell.engine.query.effort import LONG_TEXT, spend, spend_on
 from stepwell.engine.query.values import is_number, json_equal, kind_of
 
 _NUMBER_STARTS: Final = frozenset("+-. \t\r\n\f\v")
-LONG_TEXT: Final = 1_024
-"""Characters from which on looking at a text counts."""
 
 Test: TypeAlias = Callable[[Json, Json], bool]
 

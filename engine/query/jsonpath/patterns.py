@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stepwell.engine.errors import InvalidQueryError, QueryError
-from stepwell.engine.query.jsonpath.effort import spend
+from stepwell.engine.query.effort import spend
 
 MAX_PATTERN_LENGTH: Final = 500
 MAX_WAYS: Final = 20_000_000

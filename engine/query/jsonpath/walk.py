@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from stepwell.engine.errors import InvalidQueryError, JsonTextError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json, write_text
-from stepwell.engine.query.jsonpath.effort import begin, bounded, spend
+from stepwell.engine.query.effort import begin, bounded, spend
 from stepwell.engine.query.jsonpath.filters import Predicate, Reader, compile_filter
 from stepwell.engine.query.jsonpath.functions import FUNCTIONS
 from stepwell.engine.query.jsonpath.operators import UNDEFINED
@@ -454,7 +454,7 @@ def _function(token: Function, following: Walker, rules: _Rules, *, leaf: bool) 
 
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         given = [argument(node, root) for argument in arguments]
-        spend(sum(len(one) for one in (node, *given) if isinstance(one, list)))
+        spend(2 + sum(len(one) for one in (node, *given) if isinstance(one, list)))
         result = function(node, given)
         if not leaf:
             found.append(result)

@@ -26,8 +26,8 @@ from stepwell.engine.machine.map_run import (
     result_texts,
 )
 from stepwell.engine.machine.map_spec import BatchSpec, MapRunSpec, WriterSpec
+from stepwell.engine.query import effort
 from stepwell.engine.query.jsonata import FULL, Outcomes, OverBudgetError, carry_out
-from stepwell.engine.query.jsonpath import effort
 from stepwell.engine.states_errors import StatesError
 
 MACHINE = parse_definition(

@@ -350,8 +350,8 @@ for _ in range(100):
     ("path", "document", "why"),
     (
         ("$..*..*..*..*", NESTED, "more than"),
-        ("$..[?(@..[?(@..[?(@..x)])])]", NESTED, "looks at more than"),
-        ("$.b[?(@ in $.a)]", {"a": [0] * 10_000, "b": [1] * 10_000}, "looks at more than"),
+        ("$..[?(@..[?(@..[?(@..x)])])]", NESTED, "more than 1000000 steps"),
+        ("$.b[?(@ in $.a)]", {"a": [0] * 10_000, "b": [1] * 10_000}, "more than 1000000 steps"),
         ("$[" + ",".join("0" * 1_000) + "]", ["x" * 10_000], "more than 4194304 bytes"),
         ("$.concat(" + ",".join(["$.a"] * 1_000) + ")", {"a": "x" * 10_000}, "more than 4194304 bytes"),
     ),

@@ -1,8 +1,10 @@
-"""How much one reading of a document may do, so that no path can hold the engine for long or fill its memory.
+"""How much may be done to read data by paths, intrinsic functions and Choice rules, so that none can hold the engine for long or
+fill its memory.
 
-Scans inside scans, filters that join arrays and the like multiply. Each such reading begins anew with `begin` and pays with
-`spend` for every node it looks at. Readings never interleave: an evaluation runs from its begin to its end in one go. What
-runs in a thread beside others has to count `apart` from them.
+Scans inside scans, filters that join arrays and the like multiply. Each reading of a document by a path begins anew with `begin`
+and pays with `spend` for every node it looks at; functions, templates and rules pay for what they look through. Readings never
+interleave: an evaluation runs from its begin to its end in one go. What runs in a thread beside others has to count `apart`
+from them.
 """
 
 from __future__ import annotations
@@ -12,16 +14,24 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-from stepwell.engine.errors import QueryError
+from stepwell.engine.errors import EffortError, QueryError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.limits import MAX_EXPRESSION_BYTES
 from stepwell.engine.query.values import larger_than
 
 MAX_STEPS: Final = 1_000_000
-"""Steps of one reading: nodes looked at, tests made of them. A document of the largest size has some 130,000 nodes; the worst of
-readings takes half a second."""
+"""Steps of one reading: nodes looked at, tests made of them. A step takes a quarter to half a microsecond; a document of the largest
+size has some 130,000 nodes."""
 MAX_SHARED_STEPS: Final = 2_000_000
-"""Steps of all the readings of one state together."""
+"""Steps of all that one state reads."""
+FIELD_STEPS: Final = 6
+"""Steps that a field of a template takes, whatever it reads."""
+RULE_STEPS: Final = 2
+"""Steps that a Choice rule takes, whatever it compares."""
+FEW: Final = 16
+"""Fields or rules that do not count."""
+LONG_TEXT: Final = 1_024
+"""Characters from which on looking at a text counts."""
 
 
 _UNBOUNDED: Final = 1 << 62
@@ -93,15 +103,21 @@ def of_state() -> Iterator[None]:
 
 
 def spend(steps: int) -> None:
-    """Count steps of the reading. Raises `QueryError` when it has done too many."""
+    """Count steps of the reading. Raises `EffortError` when it has done too many."""
     left = _current.get()
     left.steps -= steps
     if left.steps < 0:
         left.steps = 0
-        raise QueryError(
-            f"The path looks at more than {MAX_STEPS} nodes of this document, or those of the state look at more than "
-            f"{MAX_SHARED_STEPS} together; that takes too long"
+        raise EffortError(
+            f"Reading it takes more than {MAX_STEPS} steps, or all that the state reads takes more than {MAX_SHARED_STEPS} "
+            "together (a step is a node that is looked at); that takes too long. Read less of the data at once, or do it in a task"
         )
+
+
+def spend_on_text(text: str, chars: int) -> None:
+    """Count the looking through a text, so many characters a step."""
+    if len(text) > LONG_TEXT:
+        spend(len(text) // chars)
 
 
 def spend_on(value: Json) -> None:
@@ -120,6 +136,6 @@ def spend_on(value: Json) -> None:
 
 def bounded(value: Json) -> Json:
     """The result of a reading that may hold the same data many times. Raises `QueryError` if it is too large."""
-    if larger_than(value, MAX_EXPRESSION_BYTES):
+    if larger_than(value, MAX_EXPRESSION_BYTES, spend):
         raise QueryError(f"The path gives more than {MAX_EXPRESSION_BYTES} bytes")
     return value

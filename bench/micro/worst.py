@@ -1,0 +1,282 @@
+"""The longest that one transition can take: definitions written to hold up the engine, run within the limits on their size.
+
+Run `python bench/micro/worst.py [PART OF A NAME ...]`. Each line tells the processor time of the longest single call of `transition`
+(what holds the event loop), how many calls there were, the longest expression carried out elsewhere, and how it ended. A call of
+more than ten seconds is broken off.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from stepwell.engine.asl.parse import parse_definition
+from stepwell.engine.clock import Entropy
+from stepwell.engine.jsontypes import Json
+from stepwell.engine.machine import events
+from stepwell.engine.machine.commands import Finish
+from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
+from stepwell.engine.machine.transition import Step, transition
+from stepwell.engine.query.jsonata import FULL, Outcomes, OverBudgetError, carry_out
+
+NOW: Final = 1_767_323_045_678
+MOST_SECONDS: Final = 10
+MOST_CALLS: Final = 300
+INFO: Final = ExecutionInfo(
+    id=b"0123456789abcdef",
+    arn="arn:aws:states:us-east-1:123456789012:execution:bench:run",
+    name="run",
+    machine_arn="arn:aws:states:us-east-1:123456789012:stateMachine:bench",
+    machine_name="bench",
+    role_arn="arn:aws:iam::123456789012:role/bench",
+    started_at=NOW,
+)
+DEFINITION_BYTES: Final = 1_000_000
+DATA_BYTES: Final = 250_000
+
+
+def one(**fields: Json) -> Json:
+    return {"StartAt": "S", "States": {"S": {"Type": "Pass", "End": True, **fields}}}
+
+
+def many(text: str, **fields: Json) -> Json:
+    """A template with as many fields of this text as a definition has room for, none of which gives much."""
+    count = DEFINITION_BYTES // (len(text) + 16)
+    return one(Parameters={f"f{index}.$": text for index in range(count)}, **fields)
+
+
+def choices(rule: dict[str, Json], count: int | None = None) -> Json:
+    size = len(msgspec.json.encode(rule)) + 14
+    rules: list[Json] = [{**rule, "Next": "E"}] * (count or DEFINITION_BYTES // size)
+    return {
+        "StartAt": "S",
+        "States": {"S": {"Type": "Choice", "Choices": rules, "Default": "E"}, "E": {"Type": "Succeed"}},
+    }
+
+
+def each(selector: Json, **fields: Json) -> Json:
+    item: Json = {"StartAt": "I", "States": {"I": {"Type": "Pass", "Result": 0, "End": True}}}
+    state: Json = {"Type": "Map", "ItemSelector": selector, "ItemProcessor": item, "End": True, **fields}
+    return {"StartAt": "S", "States": {"S": state}}
+
+
+ZEROS: Final[Json] = {"a": [0] * (DATA_BYTES // 2)}
+LISTS: Final[Json] = {"a": [[0]] * (DATA_BYTES // 4)}
+DEEP: Final[Json] = {"a": msgspec.json.decode(b"[" * 300 + b"]" * 300)}
+NAMED: Final[Json] = {"a": [{"b": {"c": "x"}}] * (DATA_BYTES // 16)}
+TEXTS: Final[Json] = {"a": ["a" * 20] * (DATA_BYTES // 23)}
+TEXT: Final[Json] = {"t": "a" * DATA_BYTES, "a": ["a" * (DATA_BYTES // 2), "b" * (DATA_BYTES // 2)]}
+QUOTED: Final[Json] = {"t": "[" + "0," * (DATA_BYTES // 2 - 2) + "0]"}
+OBJECTS: Final[Json] = {"a": [{"b": index} for index in range(DATA_BYTES // 13)]}
+WIDE: Final[Json] = {f"k{index}": 0 for index in range(DATA_BYTES // 9)}
+TIMES: Final[Json] = {"t": "2026-01-02T03:04:05." + "0" * (DATA_BYTES - 100) + "Z"}
+HUNDRED: Final[Json] = {"a": [{"id": index, "s": "x" * 60} for index in range(2_000)]}
+
+CASES: Final[dict[str, Callable[[], tuple[Json, Json]]]] = {
+    "path: scans in scans": lambda: (one(InputPath="$..*..*..*.length()"), LISTS),
+    "path: scans in scans of depth": lambda: (one(InputPath="$..*..*..*"), DEEP),
+    "path: scan for a name": lambda: (one(InputPath="$..zzz"), NAMED),
+    "path: slices of slices": lambda: (one(InputPath="$..[0:99999][0:99999]"), LISTS),
+    "path: indexes": lambda: (one(InputPath="$.a[*][" + ",".join(["0"] * 900) + "].zzz"), LISTS),
+    "path: names": lambda: (one(InputPath="$..[" + ",".join(f"'{n}'" for n in range(900)) + "].zzz"), NAMED),
+    "path: wildcards": lambda: (one(InputPath="$.a[*].*.*.zzz"), NAMED),
+    "path: join": lambda: (one(InputPath="$.a[?(@.b in $.a[*].b)]"), OBJECTS),
+    "path: join within filter": lambda: (one(InputPath="$.a[?(@.b == $.a[?(@.b == 9)].length())]"), OBJECTS),
+    "path: long filter": lambda: (
+        one(InputPath="$.a[?(" + " || ".join(["@.b.c == 'y'"] * 450) + ")]"),
+        NAMED,
+    ),
+    "path: filter of negations": lambda: (one(InputPath="$.a[?(" + "!(" * 9 + "@.b" + ")" * 9 + ")]"), NAMED),
+    "path: regex": lambda: (one(InputPath="$.a[?(@ =~ /.*.*.*x/)]"), TEXTS),
+    "path: regex on a long text": lambda: (one(InputPath="$.a[?(@ =~ /.*b/)]"), TEXT),
+    "path: regex of options": lambda: (one(InputPath="$.a[?(@ =~ /" + "a?" * 20 + "a{20}x/)]"), TEXTS),
+    "path: equal texts": lambda: (one(InputPath="$.a[?(@ == '" + "a" * 20 + "b')]"), TEXTS),
+    "path: contains": lambda: (one(InputPath="$.a[?(@ contains 'ab')]"), TEXTS),
+    "path: contains in long": lambda: (one(InputPath="$.a[?(@ contains '" + "a" * 500 + "b')]"), TEXT),
+    "path: sum": lambda: (one(InputPath="$..a.sum()"), ZEROS),
+    "path: concat": lambda: (one(InputPath="$.a.concat()"), ZEROS),
+    "path: OutputPath and InputPath": lambda: (one(InputPath="$.a..*.length()", OutputPath="$..*.length()"), LISTS),
+    "template: plain paths": lambda: (many("$.a"), {"a": 1}),
+    "template: plain paths to nothing": lambda: (many("$.t.t.t"), TEXT),
+    "template: context": lambda: (many("$$.Execution.Id"), {}),
+    "template: large values": lambda: (many("$.a"), ZEROS),
+    "template: scans": lambda: (many("$..zzz"), NAMED),
+    "template: counts": lambda: (many("$.length()"), ZEROS),
+    "template: slices": lambda: (many("$.a[1:].length()"), ZEROS),
+    "template: slices of depth": lambda: (many("$.a[-9:-1]"), ZEROS),
+    "template: nested": lambda: (one(Parameters=deep_template()), {"a": 1}),
+    "intrinsic: Format of numbers": lambda: (many("States.ArrayLength(States.Array(States.Format('{}', $)))"), ZEROS),
+    "intrinsic: JsonToString": lambda: (many("States.ArrayLength(States.Array(States.JsonToString($)))"), ZEROS),
+    "intrinsic: StringToJson": lambda: (many("States.ArrayLength(States.StringToJson($.t))"), QUOTED),
+    "intrinsic: ArrayUnique": lambda: (many("States.ArrayLength(States.ArrayUnique($.a))"), OBJECTS),
+    "intrinsic: ArrayUnique once": lambda: (one(Parameters={"a.$": "States.ArrayUnique($.a)"}), LISTS),
+    "intrinsic: ArrayPartition": lambda: (many("States.ArrayLength(States.ArrayPartition($.a, 1))"), ZEROS),
+    "intrinsic: ArrayContains": lambda: (many("States.ArrayContains($.a, 1)"), ZEROS),
+    "intrinsic: ArrayContains of objects": lambda: (
+        many("States.ArrayContains($.a, $.z)"),
+        {**OBJECTS, "z": {"b": -1}},
+    ),  # type: ignore[dict-item]
+    "intrinsic: ArrayRange": lambda: (many("States.ArrayLength(States.ArrayRange(1, 1000, 1))"), {}),
+    "intrinsic: StringSplit": lambda: (many("States.ArrayLength(States.StringSplit($.t, ','))"), QUOTED),
+    "intrinsic: StringSplit at many": lambda: (many("States.ArrayLength(States.StringSplit($.t, '0,-'))"), QUOTED),
+    "intrinsic: Hash": lambda: (many("States.Hash($.t, 'SHA-512')"), {"t": "a" * 10_000}),
+    "intrinsic: Base64": lambda: (
+        many("States.ArrayLength(States.Array(States.Base64Encode($.t)))"),
+        {"t": "a" * 9_000},
+    ),
+    "intrinsic: JsonMerge": lambda: (many("States.ArrayLength(States.Array(States.JsonMerge($, $, false)))"), WIDE),
+    "intrinsic: UUID": lambda: (many("States.UUID()"), {}),
+    "intrinsic: MathRandom": lambda: (many("States.MathRandom(1, 9)"), {}),
+    "intrinsic: grown once": lambda: (one(Parameters={"a.$": grown()}), TEXT),
+    "intrinsic: grown": lambda: (many(f"States.ArrayLength(States.Array({grown()}))"), TEXT),
+    "choice: plain rules": lambda: (choices({"Variable": "$.t", "StringEquals": "b"}), TEXT),
+    "choice: StringMatches": lambda: (choices({"Variable": "$.t", "StringMatches": "*" + "a*" * 30 + "b*"}), TEXT),
+    "choice: StringMatches of pieces": lambda: (
+        choices({"Variable": "$.t", "StringMatches": "*" + "a" * 50 + "b" + "a" * 50 + "*"}),
+        TEXT,
+    ),
+    "choice: StringMatches once": lambda: (
+        choices({"Variable": "$.t", "StringMatches": "*" + "a*" * 490_000 + "b"}, 1),
+        TEXT,
+    ),
+    "choice: StringLessThan": lambda: (choices({"Variable": "$.t", "StringLessThan": "a"}), TEXT),
+    "choice: StringEqualsPath": lambda: (choices({"Variable": "$.t", "StringLessThanPath": "$.t"}), TEXT),
+    "choice: IsTimestamp": lambda: (choices({"Variable": "$.t", "IsTimestamp": True}), {**TIMES, "t": "x"}),  # type: ignore[dict-item]
+    "choice: IsTimestamp of a long text": lambda: (choices({"Variable": "$.t", "IsTimestamp": False}), TIMES),
+    "choice: scans": lambda: (choices({"Variable": "$..zzz", "IsNull": True}), NAMED),
+    "choice: Or of ten thousand": lambda: (
+        choices({"Or": [{"Variable": "$.t", "StringLessThan": "a"}] * 20_000}, 1),
+        TEXT,
+    ),
+    "map: plain ItemSelector": lambda: (each({"i.$": "$$.Map.Item.Value"}, ItemsPath="$.a"), OBJECTS),
+    "map: scan in ItemSelector": lambda: (each({"i.$": "$..zzz"}, ItemsPath="$.a"), OBJECTS),
+    "map: large ItemSelector": lambda: (each({"i.$": "$"}, ItemsPath="$.a"), HUNDRED),
+    "map: join in ItemSelector": lambda: (
+        each({"i.$": "$.a[?(@.b in $.a[*].b)]"}, ItemsPath="$.a"),
+        {"a": OBJECTS["a"][:300]},
+    ),  # type: ignore[index,call-overload]
+    "loop: choice of plain rules": lambda: (loop_of(choices({"Variable": "$.t", "StringEquals": "b"})), {"t": "a"}),
+    "loop: template of plain paths": lambda: (loop_of(many("$.t", OutputPath="$.f0")), {"t": {"t": 0}}),
+    "loop: JSONata": lambda: (jsonata_loop(), {"t": list(range(1500))}),
+    "parallel: many branches": lambda: (parallel(), ZEROS),
+}
+
+
+def parallel() -> Json:
+    branches: list[Json] = [
+        {"StartAt": f"B{index}", "States": {f"B{index}": {"Type": "Pass", "End": True}}} for index in range(12_000)
+    ]
+    state: Json = {"Type": "Parallel", "Branches": branches, "Parameters": {"a.$": "$..zzz"}, "End": True}
+    return {"StartAt": "S", "States": {"S": state}}
+
+
+def loop_of(definition: Json) -> Json:
+    """The same state again and again."""
+    state = definition["States"]["S"]  # type: ignore[index,call-overload]
+    if state["Type"] == "Choice":
+        return {"StartAt": "S", "States": {"S": {**state, "Default": "S"}, "E": {"Type": "Succeed"}}}
+    return {"StartAt": "S", "States": {"S": {k: v for k, v in state.items() if k != "End"} | {"Next": "S"}}}
+
+
+def jsonata_loop() -> Json:
+    body = "$sum($map($states.input.t, function($v){ $v * 2 + $v * 3 + $v * 4 }))"
+    state: Json = {"Type": "Pass", "QueryLanguage": "JSONata", "Assign": {"x": f"{{% {body} %}}"}, "Next": "S"}
+    return {"StartAt": "S", "States": {"S": state}}
+
+
+def deep_template() -> Json:
+    template: Json = {"x.$": "$.a"}
+    for _ in range(100):
+        template = {"a": template, "b": template} if len(msgspec.json.encode(template)) < 400_000 else {"a": template}
+    return template
+
+
+def grown() -> str:
+    text = "States.Format('{}{}', $.t, $.t)"
+    for _ in range(3):
+        text = f"States.Format('{{}}{{}}', {text}, {text})"
+    return text
+
+
+class TooLongError(Exception):
+    """A call takes too long to wait for its end."""
+
+
+def interrupt(number: int, frame: object) -> None:
+    raise TooLongError
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    begin = time.thread_time()
+    call()
+    return time.thread_time() - begin
+
+
+def measure(definition: Json, data: Json) -> tuple[float, int, float, int, str]:
+    machine = parse_definition(definition)
+    input = msgspec.json.encode(data)
+    longest = elsewhere = 0.0
+    calls = asked = 0
+    state = ExecutionState(INFO)
+    event: events.Event = events.Started(msgspec.Raw(input))
+    before: list[tuple[events.Event, Outcomes | None]] = []
+    outcomes: Outcomes | None = None
+    start = time.thread_time()
+    while True:
+        begin = time.thread_time()
+        signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+        step: Step | None = None
+        try:
+            step = transition(machine, state, event, NOW, Entropy(1), heavy=outcomes.anew() if outcomes else None)
+        except OverBudgetError as error:
+            evaluation = error.evaluation
+        except TooLongError:
+            return time.thread_time() - begin, calls, elsewhere, asked, "was broken off"
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            longest = max(longest, time.thread_time() - begin)
+            calls += 1
+        if step is not None:
+            if not step.more or calls > MOST_CALLS or time.thread_time() - start > 2 * MOST_SECONDS:
+                finish = next((one for one in step.commands if isinstance(one, Finish)), None)
+                return longest, calls, elsewhere, asked, told(finish)
+            before.append((event, outcomes))
+            state, event, outcomes = step.state, events.Continued(), None
+            continue
+        begin = time.thread_time()
+        outcomes = outcomes or Outcomes()
+        outcomes.add(evaluation, carry_out(evaluation, FULL))
+        elsewhere, asked = max(elsewhere, time.thread_time() - begin), asked + 1
+        state = ExecutionState(INFO)  # read back: here by doing all of it again
+        for past, known in before:
+            state = transition(machine, state, past, NOW, Entropy(1), heavy=known).state
+
+
+def told(finish: Finish | None) -> str:
+    if finish is None:
+        return "goes on"
+    return f"{finish.status} {finish.error or ''} {(finish.cause or '')[-70:]}".replace("\n", " ")
+
+
+def main() -> None:
+    signal.signal(signal.SIGALRM, interrupt)
+    wanted = sys.argv[1:]
+    print(f"{'':40}{'on loop':>10}{'calls':>7}{'elsewhere':>11}{'asked':>6}  end")
+    for name, make in CASES.items():
+        if wanted and not any(part in name for part in wanted):
+            continue
+        try:
+            longest, calls, elsewhere, asked, end = measure(*make())
+        except Exception as error:  # noqa: BLE001 - a definition that is refused holds up nobody
+            print(f"{name:40}{type(error).__name__}: {str(error)[:100]}")
+            continue
+        print(f"{name:40}{longest * 1000:8.0f}ms{calls:7}{elsewhere * 1000:9.0f}ms{asked:6}  {end}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
