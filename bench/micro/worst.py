@@ -11,18 +11,20 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.clock import Entropy
-from stepwell.engine.jsontypes import Json
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Finish
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
 from stepwell.engine.machine.transition import Step, transition
-from stepwell.engine.query.jsonata import FULL, Outcomes, OverBudgetError, carry_out
+from stepwell.engine.query.jsonata import FULL, Evaluation, Outcomes, OverBudgetError, carry_out
+
+Tree: TypeAlias = "dict[str, Any]"
+"""A definition or the data for one."""
 
 NOW: Final = 1_767_323_045_678
 MOST_SECONDS: Final = 10
@@ -40,44 +42,44 @@ DEFINITION_BYTES: Final = 1_000_000
 DATA_BYTES: Final = 250_000
 
 
-def one(**fields: Json) -> Json:
+def one(**fields: object) -> Tree:
     return {"StartAt": "S", "States": {"S": {"Type": "Pass", "End": True, **fields}}}
 
 
-def many(text: str, **fields: Json) -> Json:
+def many(text: str, **fields: object) -> Tree:
     """A template with as many fields of this text as a definition has room for, none of which gives much."""
     count = DEFINITION_BYTES // (len(text) + 16)
     return one(Parameters={f"f{index}.$": text for index in range(count)}, **fields)
 
 
-def choices(rule: dict[str, Json], count: int | None = None) -> Json:
+def choices(rule: Tree, count: int | None = None) -> Tree:
     size = len(msgspec.json.encode(rule)) + 14
-    rules: list[Json] = [{**rule, "Next": "E"}] * (count or DEFINITION_BYTES // size)
+    rules: list[Tree] = [{**rule, "Next": "E"}] * (count or DEFINITION_BYTES // size)
     return {
         "StartAt": "S",
         "States": {"S": {"Type": "Choice", "Choices": rules, "Default": "E"}, "E": {"Type": "Succeed"}},
     }
 
 
-def each(selector: Json, **fields: Json) -> Json:
-    item: Json = {"StartAt": "I", "States": {"I": {"Type": "Pass", "Result": 0, "End": True}}}
-    state: Json = {"Type": "Map", "ItemSelector": selector, "ItemProcessor": item, "End": True, **fields}
+def each(selector: Tree, **fields: object) -> Tree:
+    item: Tree = {"StartAt": "I", "States": {"I": {"Type": "Pass", "Result": 0, "End": True}}}
+    state: Tree = {"Type": "Map", "ItemSelector": selector, "ItemProcessor": item, "End": True, **fields}
     return {"StartAt": "S", "States": {"S": state}}
 
 
-ZEROS: Final[Json] = {"a": [0] * (DATA_BYTES // 2)}
-LISTS: Final[Json] = {"a": [[0]] * (DATA_BYTES // 4)}
-DEEP: Final[Json] = {"a": msgspec.json.decode(b"[" * 300 + b"]" * 300)}
-NAMED: Final[Json] = {"a": [{"b": {"c": "x"}}] * (DATA_BYTES // 16)}
-TEXTS: Final[Json] = {"a": ["a" * 20] * (DATA_BYTES // 23)}
-TEXT: Final[Json] = {"t": "a" * DATA_BYTES, "a": ["a" * (DATA_BYTES // 2), "b" * (DATA_BYTES // 2)]}
-QUOTED: Final[Json] = {"t": "[" + "0," * (DATA_BYTES // 2 - 2) + "0]"}
-OBJECTS: Final[Json] = {"a": [{"b": index} for index in range(DATA_BYTES // 13)]}
-WIDE: Final[Json] = {f"k{index}": 0 for index in range(DATA_BYTES // 9)}
-TIMES: Final[Json] = {"t": "2026-01-02T03:04:05." + "0" * (DATA_BYTES - 100) + "Z"}
-HUNDRED: Final[Json] = {"a": [{"id": index, "s": "x" * 60} for index in range(2_000)]}
+ZEROS: Final[Tree] = {"a": [0] * (DATA_BYTES // 2)}
+LISTS: Final[Tree] = {"a": [[0]] * (DATA_BYTES // 4)}
+DEEP: Final[Tree] = {"a": msgspec.json.decode(b"[" * 300 + b"]" * 300)}
+NAMED: Final[Tree] = {"a": [{"b": {"c": "x"}}] * (DATA_BYTES // 16)}
+TEXTS: Final[Tree] = {"a": ["a" * 20] * (DATA_BYTES // 23)}
+TEXT: Final[Tree] = {"t": "a" * DATA_BYTES, "a": ["a" * (DATA_BYTES // 2), "b" * (DATA_BYTES // 2)]}
+QUOTED: Final[Tree] = {"t": "[" + "0," * (DATA_BYTES // 2 - 2) + "0]"}
+OBJECTS: Final[Tree] = {"a": [{"b": index} for index in range(DATA_BYTES // 13)]}
+WIDE: Final[Tree] = {f"k{index}": 0 for index in range(DATA_BYTES // 9)}
+TIMES: Final[Tree] = {"t": "2026-01-02T03:04:05." + "0" * (DATA_BYTES - 100) + "Z"}
+HUNDRED: Final[Tree] = {"a": [{"id": index, "s": "x" * 60} for index in range(2_000)]}
 
-CASES: Final[dict[str, Callable[[], tuple[Json, Json]]]] = {
+CASES: Final[dict[str, Callable[[], tuple[Tree, Tree]]]] = {
     "path: scans in scans": lambda: (one(InputPath="$..*..*..*.length()"), LISTS),
     "path: scans in scans of depth": lambda: (one(InputPath="$..*..*..*"), DEEP),
     "path: scan for a name": lambda: (one(InputPath="$..zzz"), NAMED),
@@ -120,7 +122,7 @@ CASES: Final[dict[str, Callable[[], tuple[Json, Json]]]] = {
     "intrinsic: ArrayContains of objects": lambda: (
         many("States.ArrayContains($.a, $.z)"),
         {**OBJECTS, "z": {"b": -1}},
-    ),  # type: ignore[dict-item]
+    ),
     "intrinsic: ArrayRange": lambda: (many("States.ArrayLength(States.ArrayRange(1, 1000, 1))"), {}),
     "intrinsic: StringSplit": lambda: (many("States.ArrayLength(States.StringSplit($.t, ','))"), QUOTED),
     "intrinsic: StringSplit at many": lambda: (many("States.ArrayLength(States.StringSplit($.t, '0,-'))"), QUOTED),
@@ -146,7 +148,7 @@ CASES: Final[dict[str, Callable[[], tuple[Json, Json]]]] = {
     ),
     "choice: StringLessThan": lambda: (choices({"Variable": "$.t", "StringLessThan": "a"}), TEXT),
     "choice: StringEqualsPath": lambda: (choices({"Variable": "$.t", "StringLessThanPath": "$.t"}), TEXT),
-    "choice: IsTimestamp": lambda: (choices({"Variable": "$.t", "IsTimestamp": True}), {**TIMES, "t": "x"}),  # type: ignore[dict-item]
+    "choice: IsTimestamp": lambda: (choices({"Variable": "$.t", "IsTimestamp": True}), {**TIMES, "t": "x"}),
     "choice: IsTimestamp of a long text": lambda: (choices({"Variable": "$.t", "IsTimestamp": False}), TIMES),
     "choice: scans": lambda: (choices({"Variable": "$..zzz", "IsNull": True}), NAMED),
     "choice: Or of ten thousand": lambda: (
@@ -159,7 +161,7 @@ CASES: Final[dict[str, Callable[[], tuple[Json, Json]]]] = {
     "map: join in ItemSelector": lambda: (
         each({"i.$": "$.a[?(@.b in $.a[*].b)]"}, ItemsPath="$.a"),
         {"a": OBJECTS["a"][:300]},
-    ),  # type: ignore[index,call-overload]
+    ),
     "loop: choice of plain rules": lambda: (loop_of(choices({"Variable": "$.t", "StringEquals": "b"})), {"t": "a"}),
     "loop: template of plain paths": lambda: (loop_of(many("$.t", OutputPath="$.f0")), {"t": {"t": 0}}),
     "loop: JSONata": lambda: (jsonata_loop(), {"t": list(range(1500))}),
@@ -167,30 +169,30 @@ CASES: Final[dict[str, Callable[[], tuple[Json, Json]]]] = {
 }
 
 
-def parallel() -> Json:
-    branches: list[Json] = [
+def parallel() -> Tree:
+    branches: list[Tree] = [
         {"StartAt": f"B{index}", "States": {f"B{index}": {"Type": "Pass", "End": True}}} for index in range(12_000)
     ]
-    state: Json = {"Type": "Parallel", "Branches": branches, "Parameters": {"a.$": "$..zzz"}, "End": True}
+    state: Tree = {"Type": "Parallel", "Branches": branches, "Parameters": {"a.$": "$..zzz"}, "End": True}
     return {"StartAt": "S", "States": {"S": state}}
 
 
-def loop_of(definition: Json) -> Json:
+def loop_of(definition: Tree) -> Tree:
     """The same state again and again."""
-    state = definition["States"]["S"]  # type: ignore[index,call-overload]
+    state = definition["States"]["S"]
     if state["Type"] == "Choice":
         return {"StartAt": "S", "States": {"S": {**state, "Default": "S"}, "E": {"Type": "Succeed"}}}
     return {"StartAt": "S", "States": {"S": {k: v for k, v in state.items() if k != "End"} | {"Next": "S"}}}
 
 
-def jsonata_loop() -> Json:
+def jsonata_loop() -> Tree:
     body = "$sum($map($states.input.t, function($v){ $v * 2 + $v * 3 + $v * 4 }))"
-    state: Json = {"Type": "Pass", "QueryLanguage": "JSONata", "Assign": {"x": f"{{% {body} %}}"}, "Next": "S"}
+    state: Tree = {"Type": "Pass", "QueryLanguage": "JSONata", "Assign": {"x": f"{{% {body} %}}"}, "Next": "S"}
     return {"StartAt": "S", "States": {"S": state}}
 
 
-def deep_template() -> Json:
-    template: Json = {"x.$": "$.a"}
+def deep_template() -> Tree:
+    template: Tree = {"x.$": "$.a"}
     for _ in range(100):
         template = {"a": template, "b": template} if len(msgspec.json.encode(template)) < 400_000 else {"a": template}
     return template
@@ -217,7 +219,7 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.thread_time() - begin
 
 
-def measure(definition: Json, data: Json) -> tuple[float, int, float, int, str]:
+def measure(definition: Tree, data: Tree) -> tuple[float, int, float, int, str]:
     machine = parse_definition(definition)
     input = msgspec.json.encode(data)
     longest = elsewhere = 0.0
@@ -231,17 +233,18 @@ def measure(definition: Json, data: Json) -> tuple[float, int, float, int, str]:
         begin = time.thread_time()
         signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
         step: Step | None = None
+        needed: Evaluation | None = None
         try:
             step = transition(machine, state, event, NOW, Entropy(1), heavy=outcomes.anew() if outcomes else None)
         except OverBudgetError as error:
-            evaluation = error.evaluation
+            needed = error.evaluation
         except TooLongError:
             return time.thread_time() - begin, calls, elsewhere, asked, "was broken off"
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             longest = max(longest, time.thread_time() - begin)
             calls += 1
-        if step is not None:
+        if step is not None and needed is None:
             if not step.more or calls > MOST_CALLS or time.thread_time() - start > 2 * MOST_SECONDS:
                 finish = next((one for one in step.commands if isinstance(one, Finish)), None)
                 return longest, calls, elsewhere, asked, told(finish)
@@ -250,7 +253,8 @@ def measure(definition: Json, data: Json) -> tuple[float, int, float, int, str]:
             continue
         begin = time.thread_time()
         outcomes = outcomes or Outcomes()
-        outcomes.add(evaluation, carry_out(evaluation, FULL))
+        assert needed is not None
+        outcomes.add(needed, carry_out(needed, FULL))
         elsewhere, asked = max(elsewhere, time.thread_time() - begin), asked + 1
         state = ExecutionState(INFO)  # read back: here by doing all of it again
         for past, known in before:
