@@ -6,12 +6,14 @@ Fixtures of one topic live in the conftest.py of its folder, not here.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.processes"]
@@ -36,6 +38,12 @@ class BareNameGuard:
 
 def pytest_configure() -> None:
     sys.meta_path.insert(0, BareNameGuard)
+    # How long an example takes, or is looked for, says how busy the machine is.
+    slow = [*hypothesis.settings().suppress_health_check, hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("patient")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job: what tests start would inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

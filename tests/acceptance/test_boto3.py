@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -189,10 +190,9 @@ def _left(event: dict[str, Any], state: str) -> bool:
 
 def _until(condition: Callable[[], bool]) -> None:
     """What the history shows is known after the outcome is durable: ask until it is."""
-    for _ in range(1000):
-        if condition():
-            return
-    raise AssertionError("it never came")
+    end = time.monotonic() + ENOUGH_SECONDS
+    while not condition():
+        assert time.monotonic() < end, "it never came"
 
 
 def failed_children(server: Stepwell, sfn: Any, items: int) -> tuple[str, str, str]:

@@ -253,7 +253,7 @@ def test_a_poll_is_answered_when_a_task_arrives(stack: Stack, sfn: Any, url: str
     while not stack.runtime.polling.is_set():  # the poll has reached the runtime, in the server's thread
         poller.join(0.01)
     sfn.start_execution(stateMachineArn=arn, input="[1]")
-    poller.join(20)
+    poller.join(60)
     assert answers[0]["input"] == "[1]"
     assert stack.runtime.claims == list[Claim]()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -253,15 +254,25 @@ def _until(act: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
 
 
 def children_of(pid: int) -> set[int]:
-    """The processes below one, all the way down."""
+    """The processes below one, all the way down; threads and processes may come and go meanwhile."""
     found: set[int] = set()
     waiting = [pid]
     while waiting:
         for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
-            below = {int(one) for one in task.read_text().split()}
-            waiting += below
-            found |= below
+            with contextlib.suppress(OSError):  # it has ended
+                below = {int(one) for one in task.read_text().split()}
+                waiting += below
+                found |= below
     return found
+
+
+def handles_of(pids: set[int]) -> list[int]:
+    """Handles of those processes that have not ended by themselves."""
+    handles = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            handles.append(os.pidfd_open(pid))
+    return handles
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -275,9 +286,8 @@ def test_up_prints_one_line_and_leaves_nothing_behind(how: signal.Signals) -> No
         try:
             assert process.stdout is not None
             assert process.stdout.readline().startswith("ready http://127.0.0.1:")
-            pids = children_of(process.pid)
-            assert pids
-            handles = [os.pidfd_open(pid) for pid in pids]
+            handles = handles_of(children_of(process.pid))
+            assert handles
             process.send_signal(how)
             rest, _ = process.communicate(timeout=60)
             assert rest == ""

@@ -21,6 +21,7 @@ from stepwell.engine.runtime.identity import Identity
 from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
 from stepwell.engine.telemetry import NoMetrics
 from tests.support.nodes import SystemClock, SystemSeeds
+from tests.support.waiting import DEADLINE
 
 NODE = UUID(int=1)
 
@@ -64,7 +65,7 @@ async def test_a_refused_step_takes_no_other_with_it(refused: tuple[int, ...]) -
     for number, one in enumerate(entries):
         committer.submit(one, lambda fate, why, number=number: tell(number, fate))  # type: ignore[misc]
     committer.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await told.wait()
     await committer.close()
     assert {number for number, fate in fates.items() if fate is Fate.POISON} == set(refused)
@@ -105,7 +106,7 @@ async def test_what_entries_hold_bounds_a_batch(monkeypatch: pytest.MonkeyPatch,
         committer.submit(one, lambda fate, why: None)
     assert committer.backlog_bytes == 50
     committer.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await all_told.wait()
     await committer.close()
     assert (batches, committer.backlog_bytes) == ([2, 2, 1], 0)

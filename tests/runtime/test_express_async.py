@@ -29,7 +29,11 @@ async def row(node: Node) -> dict[str, object]:
 
 
 async def kill(node: Node) -> None:
-    """As after a SIGKILL: the lease is over, and nothing is told to anybody."""
+    """As after a SIGKILL: the lease is over, is not renewed any more, and nothing is told to anybody."""
+    renewing = node.engine.leases._task
+    assert renewing is not None
+    renewing.cancel()
+    await asyncio.gather(renewing, return_exceptions=True)
     await node.pool.execute("UPDATE node SET expires_at = clock_timestamp() - interval '1 second'")
 
 

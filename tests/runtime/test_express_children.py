@@ -373,10 +373,11 @@ async def test_what_nodes_give_back_is_run_as_often_as_it_takes(database: str) -
 
 async def test_a_node_that_is_stopped_writes_how_they_ended(database: str) -> None:
     gate = Gate()
-    async with open_node(database, gate) as node:
+    async with open_node(database, gate, express_drain_seconds=60) as node:
         id = await started(node, express(TASK, MaxConcurrency=2), list(range(5)))
         await until(lambda: len(gate.calls) == 2)
-        asyncio.get_running_loop().call_later(0.1, gate.open.set)
+        opening = asyncio.create_task(until(lambda: node.engine.express.closing))
+        opening.add_done_callback(lambda _: gate.open.set())
     targets = CommandedTargets({"Work": lambda payload: payload})
     async with open_node(database, targets) as node:
         view = await node.ended(id)

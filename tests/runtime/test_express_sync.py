@@ -15,8 +15,9 @@ from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.events import TaskSucceeded
 from stepwell.engine.messages import Claim, Outcome
 from stepwell.engine.ports import TargetResult, TaskAnswer, TaskRequest
+from stepwell.engine.runtime.express import Express
 from tests.runtime.test_node import tasks
-from tests.support.nodes import CommandedTargets, Fails, Node, open_node
+from tests.support.nodes import CommandedTargets, Fails, Node, StandingClock, open_node
 from tests.support.waiting import until
 
 WAIT = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 60, "End": True}}}
@@ -90,12 +91,14 @@ async def test_it_times_out_by_its_definition(database: str) -> None:
 
 
 async def test_one_that_never_waits_keeps_nobody_from_running_and_has_no_history_to_fill(database: str) -> None:
-    async with open_node(database) as node:
+    clock = StandingClock()
+    async with open_node(database, clock=clock) as node:
         endless = await node.machine({**LOOP, "TimeoutSeconds": 2}, "endless", "EXPRESS")
         looping = asyncio.create_task(node.run_express(endless))
         standard = await node.machine({"StartAt": "A", "States": {"A": {"Type": "Succeed"}}})
         assert (await node.ended((await node.start(standard)).id)).status is Status.SUCCEEDED
         assert not looping.done()
+        clock.forward(2000)
         assert (await looping).status is Status.TIMED_OUT
 
 
@@ -130,18 +133,27 @@ async def test_a_worker_claims_a_task_and_reports_it(database: str) -> None:
         assert view.output is not None and view.output.value == "done"
 
 
-async def test_heartbeats_keep_a_task_from_timing_out(database: str) -> None:
+async def test_heartbeats_keep_a_task_from_timing_out(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, fire, fired = StandingClock(), Express._fire, list[int]()
+
+    def noting(self: Express, *timer: Any) -> None:
+        fire(self, *timer)
+        fired.append(clock.now_ms())
+
+    monkeypatch.setattr(Express, "_fire", noting)
     work = {"Type": "Task", "Resource": "celery:work", "HeartbeatSeconds": 1, "End": True}
     broker = Broker()
-    async with open_node(database, broker) as node:
+    async with open_node(database, broker, clock=clock) as node:
         machine = await node.machine({"StartAt": "A", "States": {"A": work}}, type="EXPRESS")
         call = asyncio.create_task(node.run_express(machine))
         await broker.called.wait()
-        request, began = broker.calls[0], node.engine._clock.monotonic()
-        while node.engine._clock.monotonic() < began + 1.5:
-            assert (await node.requests.claim(claim(request, heartbeat=True))).granted
-            await asyncio.sleep(0.05)
+        due = clock.now_ms() + 1000
+        for _ in range(3):  # together longer than one heartbeat lasts
+            clock.forward(600)
+            assert (await node.requests.claim(claim(broker.calls[0], heartbeat=True))).granted
+        await until(lambda: fired and fired[-1] > due)
         assert not call.done()
+        clock.forward(1000)
         assert (await call).status is Status.FAILED
 
 

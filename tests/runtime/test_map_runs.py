@@ -55,7 +55,7 @@ async def children(node: Node, id: ExecutionId) -> list[ExecutionView]:
 
 async def comes_true(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until the store shows something."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await condition():  # noqa: ASYNC110 -- the database sets no events
             await asyncio.sleep(0.01)
 
@@ -264,8 +264,8 @@ async def test_jsonata(database: str, kind: str) -> None:
 async def test_two_nodes_share_the_children(database: str, notify: bool) -> None:
     both = [CommandedTargets({"Work": lambda payload: payload}) for _ in range(2)]
     async with (
-        open_node(database, both[0], listen=True, notify=notify, ttl_ms=1000) as first,
-        open_node(database, both[1], listen=True, notify=notify, ttl_ms=1000) as second,
+        open_node(database, both[0], listen=True, notify=notify) as first,
+        open_node(database, both[1], listen=True, notify=notify) as second,
     ):
         await until(lambda: bool(first.engine.executor.owned) and bool(second.engine.executor.owned))
         id = await started(first, distributed(TASK), list(range(60)))

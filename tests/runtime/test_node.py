@@ -177,7 +177,7 @@ async def test_a_task_token_is_answered_once(database: str) -> None:
     definition = {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": activity, "End": True}}}
     async with open_node(database) as node:
         started = await node.start(await node.machine(definition), {"x": 1})
-        task = await node.requests.next_activity_task(activity, "me", 5000)
+        task = await node.requests.next_activity_task(activity, "me", 60_000)
         assert task is not None and json.loads(task.input.text) == {"x": 1}
         assert await node.requests.next_activity_task(activity, "other", 0) is None
         token = ids.parse_task_token(task.token)

@@ -13,6 +13,7 @@ import uvloop
 
 from stepwell.engine.runtime.peer_messages import Answer, Ask, AskWait
 from stepwell.engine.runtime.peers import Listener, Peer, PeerUnavailableError
+from tests.support.waiting import DEADLINE
 
 SECRET = b"tests" * 8
 LOOPS = (asyncio.new_event_loop, uvloop.new_event_loop)
@@ -62,7 +63,7 @@ async def test_a_stranger_cannot_have_much_kept_for_it(caplog: pytest.LogCapture
     try:
         with caplog.at_level(logging.WARNING):
             writer.write((1_000_000).to_bytes(4, "big"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(DEADLINE):
                 await reader.read()
     finally:
         writer.close()
@@ -82,5 +83,5 @@ async def test_a_node_that_accepts_and_says_nothing_leaves_no_connection_behind(
         silent.setblocking(False)
         connection, _ = await loop.sock_accept(silent)
         with connection:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(DEADLINE):
                 assert await loop.sock_recv(connection, 100) == b"", "the caller has hung up"

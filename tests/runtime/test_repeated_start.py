@@ -51,4 +51,4 @@ async def test_an_outcome_that_comes_during_the_same_start_again_is_kept(databas
         await until(lambda: hot.works)
         store.may_go.set()
         assert (await again).outcome in (StartOutcome.EXISTS_SAME, StartOutcome.EXISTS_OTHER)
-        assert (await node.ended(started.id, 5000)).status is Status.SUCCEEDED
+        assert (await node.ended(started.id)).status is Status.SUCCEEDED

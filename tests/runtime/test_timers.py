@@ -11,6 +11,7 @@ from stepwell.engine.ids import ExecutionId
 from stepwell.engine.runtime.timers import HORIZON_MS, Timers
 from stepwell.engine.store.memory_runtime import MemoryRuntimeStore
 from stepwell.engine.telemetry import NoMetrics
+from tests.support.waiting import DEADLINE
 
 NOW = 1_000_000
 ID = ExecutionId(b"e" * 16)
@@ -38,7 +39,7 @@ class Heard:
         self._more.set()
 
     async def until(self, count: int) -> list[int]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while len(self.timers) < count:
                 self._more.clear()
                 await self._more.wait()

@@ -53,6 +53,21 @@ class SystemClock:
         return time.monotonic()
 
 
+class StandingClock(SystemClock):
+    """A clock that stands still until it is moved. Loops that wait for a moment of it look again after as long in real time."""
+
+    def __init__(self) -> None:
+        self._now = super().now_ms()
+
+    def now_ms(self) -> int:
+        return self._now
+
+    def forward(self, milliseconds: int) -> int:
+        """Move it on; what it shows then."""
+        self._now += milliseconds
+        return self._now
+
+
 class SystemSeeds:
     """Real chance."""
 
@@ -174,11 +189,12 @@ async def open_node(
     notify: bool = True,
     items: ItemSource | None = None,
     evaluate: Evaluate = evaluate_here,
+    clock: SystemClock | None = None,
     **more: Any,
 ) -> AsyncIterator[Node]:
     """An engine node over the database at `url`; with `listen`, other nodes can reach it."""
     pool = await create_pool(url, max_size=4)
-    clock, seeds, targets = SystemClock(), SystemSeeds(), targets or CommandedTargets()
+    clock, seeds, targets = clock or SystemClock(), SystemSeeds(), targets or CommandedTargets()
     store = PostgresRuntimeStore(url, pool, clock, notify=notify)
     holder: list[Requests] = []
     listener = Listener(SECRET, lambda ask, number: holder[0].answer(ask, number))  # noqa: PLW0108 - made below

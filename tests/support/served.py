@@ -28,11 +28,11 @@ def served(app: Any) -> Iterator[str]:
     server = _Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
-    assert server.began.wait(20), "the server did not begin"
+    assert server.began.wait(60), "the server did not begin"
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()

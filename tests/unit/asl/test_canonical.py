@@ -247,7 +247,7 @@ def as_yaml(definition: Any) -> str:
 PLAIN = st.one_of(st.booleans(), st.integers(-5, 5), st.text(string.printable, max_size=12), st.just("on"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     machines(
         st.one_of(PLAIN, st.lists(PLAIN, max_size=3), st.dictionaries(st.text(string.ascii_letters, max_size=4), PLAIN))

@@ -105,7 +105,7 @@ def test_examples_have_all_their_states(file: Path) -> None:
 ODD_TEXT = st.text(st.sampled_from("<>&\"'#;|[](){}%\n\r\t\0\x1b\u202e\\`:-=.$é中"), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ODD_TEXT, ODD_TEXT)
 def test_no_text_gets_out_of_its_place(name: str, other: str) -> None:
     first: Any = {
@@ -131,7 +131,7 @@ def test_no_text_gets_out_of_its_place(name: str, other: str) -> None:
         assert re.sub(r'"(?:[^"\\]|\\.)*"', "", line).count('"') == 0 or "\n" in name + other
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(sorted(BODIES)), LIKELY)
 def test_anything_can_be_drawn(type_name: str, value: Json) -> None:
     for definition in (value, machine({**BODIES[type_name], "Choices": value, "Catch": value, "Retry": value})):
@@ -153,7 +153,7 @@ def layouts(draw: st.DrawFn) -> tuple[list[tuple[float, float]], list[Link]]:
     return sizes, links
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(layouts())
 def test_nothing_overlaps(layout: tuple[list[tuple[float, float]], list[Link]]) -> None:
     sizes, links = layout
@@ -170,7 +170,7 @@ def test_nothing_overlaps(layout: tuple[list[tuple[float, float]], list[Link]]) 
             assert apart_x or abs(y - other_y) >= (h + other_h) / 2 - 0.01
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(layouts())
 def test_lines_begin_and_end_at_their_boxes(layout: tuple[list[tuple[float, float]], list[Link]]) -> None:
     sizes, links = layout

@@ -3,6 +3,7 @@ but its own errors, or takes it long."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -22,8 +23,9 @@ from stepwell.engine.query.templates import compile_template
 from stepwell.engine.query.timestamps import format_timestamp, parse_timestamp, parse_timestamp_ns
 from tests.unit.query.strategies import DOCUMENTS, OBJECTS
 
-QUICK = settings(deadline=None)
-LONG = settings(max_examples=5_000, deadline=2_000)
+LONG = settings(max_examples=5_000)
+BRIEF_SECONDS = 2
+"""Of the processor, whatever else the machine does: what anybody writes may take that long, and takes some milliseconds."""
 TAKEN: Json = {
     "a": {"b": [1, 2, {"c": "x"}], "c": None}, "b": [3, 1, 2.5, "4", True], "c": "a,b;c", "key": [[1], [[2]]], "s": "aaa",
 }  # fmt: skip
@@ -154,7 +156,6 @@ TIMESTAMPS = st.one_of(
 )  # fmt: skip
 
 
-@QUICK
 @given(PATHS, ANY_DOCUMENT)
 @example("$" + "[0]" * 2_000, [])
 @example("$" + "..a" * 200, TAKEN)
@@ -164,13 +165,11 @@ def test_paths(text: str, document: Json) -> None:
     check_path(text, document)
 
 
-@QUICK
 @given(PATHS, OBJECTS, DOCUMENTS)
 def test_reference_paths(text: str, document: Json, value: Json) -> None:
     check_reference(text, document, value)
 
 
-@QUICK
 @given(COMPUTED, ANY_DOCUMENT)
 @example({"x.$": "States.Format(" * 500 + ")" * 500}, TAKEN)
 @example({"x.$": "States.Array(" * 12 + "$..*" + ", $..*)" * 12}, TAKEN)
@@ -178,7 +177,6 @@ def test_templates_and_intrinsic_functions(template: Json, document: Json) -> No
     check_template(template, document)
 
 
-@QUICK
 @given(EXPRESSIONS, ANY_DOCUMENT)
 @example("(" * 3_000 + "1" + ")" * 3_000, TAKEN)
 @example("'\ud800'", TAKEN)
@@ -186,20 +184,17 @@ def test_pieces_of_jsonata(text: str, document: Json) -> None:
     check_jsonata(text, document)
 
 
-@QUICK
 @given(EXPRESSION, ANY_DOCUMENT)
 def test_jsonata_that_parses(text: str, document: Json) -> None:
     check_jsonata(text, document)
 
 
-@QUICK
 @given(st.sampled_from(sorted(OPERATORS)), PATHS, st.one_of(DOCUMENTS, PATHS, TIMESTAMPS), ANY_DOCUMENT)
 @example("StringMatches", "$.s", "*a" * 200 + "b", {"s": "a" * 20_000})
 def test_comparisons(operator: str, variable: str, operand: Json, document: Json) -> None:
     check_comparison(operator, variable, operand, document)
 
 
-@QUICK
 @given(TIMESTAMPS)
 def test_timestamps(text: str) -> None:
     check_timestamp(text)
@@ -209,7 +204,9 @@ def test_timestamps(text: str) -> None:
 @given(PATHS, CALLS, EXPRESSIONS, EXPRESSION, ANY_DOCUMENT)
 @LONG
 def test_everything_at_length(path: str, call: str, pieces: str, expression: str, document: Json) -> None:
+    began = time.process_time()
     check_path(path, document)
     check_template({"x.$": call, "y.$": path}, document)
     check_jsonata(pieces, document)
     check_jsonata(expression, document)
+    assert time.process_time() - began < BRIEF_SECONDS

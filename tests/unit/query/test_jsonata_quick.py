@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jlens
+import msgspec
 import pytest
 
 from stepwell.engine.clock import Entropy
@@ -86,7 +87,9 @@ def test_what_may_build_without_end_is_evaluated_elsewhere(source: str) -> None:
     assert judge(source) == NEVER or judge(source).most_bytes < 100
 
 
-def test_what_has_struck_a_limit_is_not_tried_here_again() -> None:
+def test_what_has_struck_a_limit_is_not_tried_here_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = msgspec.structs.replace(evaluation.IN_PROCESS, seconds=60)  # steps alone are to strike
+    monkeypatch.setattr("stepwell.engine.query.jsonata.expressions.IN_PROCESS", patient)
     asked: list[Evaluation] = []
 
     def heavy(evaluation: Evaluation) -> Outcome:

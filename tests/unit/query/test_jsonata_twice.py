@@ -6,7 +6,7 @@ import json
 
 import jsonata
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stepwell.engine.jsontypes import Json, write_text
@@ -80,7 +80,6 @@ def test_they_agree_on_what_people_write(source: str) -> None:
 
 
 @given(st.sampled_from(OVER_ROWS), ROWS)
-@settings(deadline=None)
 def test_they_agree_on_any_rows(source: str, rows: Json) -> None:
     document: Json = {"rows": rows}
     assert json_equal(first(source, document), second(source, document))

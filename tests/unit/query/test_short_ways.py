@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import jlens
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stepwell.engine.clock import Entropy
@@ -85,7 +85,6 @@ def result(template: Json, document: Json, variables: dict[str, Json]) -> str:
 
 
 @given(st.lists(EXPRESSIONS, min_size=2, max_size=4), SMALL, VARIABLES)
-@settings(deadline=None)
 def test_expressions_give_together_what_they_give_alone(
     sources: list[str], document: Json, variables: dict[str, Json]
 ) -> None:
@@ -99,7 +98,6 @@ def test_expressions_give_together_what_they_give_alone(
 @given(EXPRESSIONS, SMALL, VARIABLES)
 @example("[1].$$", {"a": 1}, {})
 @example("[$, $count]", {}, {"count": 1})
-@settings(deadline=None)
 def test_an_expression_gives_what_the_library_gives_for_bindings_and_no_document(
     source: str, document: Json, variables: dict[str, Json]
 ) -> None:
@@ -121,7 +119,6 @@ def test_an_expression_gives_what_the_library_gives_for_bindings_and_no_document
 
 
 @given(EXPRESSIONS, SMALL)
-@settings(deadline=None)
 def test_a_small_budget_changes_no_result(source: str, document: Json) -> None:
     evaluation = Evaluation(f'($states := {{"input": $}}; {{"r": {source}\n}})', write_text(document))
     quick = carry_out(evaluation, IN_PROCESS)
