@@ -23,6 +23,7 @@ from stepwell.engine.states_errors import ErrorName, StatesError
 
 ENDED = frozenset({Phase.DONE, Phase.FAILED})
 _FAILED = {StateType.MAP: "MapStateFailed", StateType.PARALLEL: "ParallelStateFailed"}
+_SUCCEEDED = frozenset({"MapStateSucceeded", "ParallelStateSucceeded"})
 
 
 def guarded(run: Run, frame: Frame, work: Callable[[], None]) -> None:
@@ -36,9 +37,11 @@ def guarded(run: Run, frame: Frame, work: Callable[[], None]) -> None:
 def fail_evaluation(run: Run, frame: Frame, error: Exception) -> None:
     """A state could not be run as it is written (a path that leads nowhere, a value of the wrong kind)."""
     name, cause = _explained(run, frame, error)
+    # A Map or Parallel whose children are all done has succeeded, and says so, before its Output is evaluated.
+    in_body = name != ErrorName.RUNTIME and not (run.events and run.events[-1].type in _SUCCEEDED)
     if name == ErrorName.QUERY_EVALUATION_ERROR:
         _report_evaluation(run, frame, cause, error)
-    fail(run, frame, name, cause)
+    fail(run, frame, name, cause, in_body=in_body)
 
 
 def _report_evaluation(run: Run, frame: Frame, cause: str | None, error: Exception) -> None:
@@ -53,10 +56,7 @@ def _report_evaluation(run: Run, frame: Frame, cause: str | None, error: Excepti
     entered = frame.entered_event - (run.state.next_event - len(run.events))
     if previous == frame.entered_event and entered >= 0 and not isinstance(frame.current, WaitState):
         previous = run.events[entered].previous
-    begun = frame.last_event != frame.entered_event
     frame.last_event = run.emit("EvaluationFailed", previous, details)
-    if not begun and isinstance(frame.current, MapState | ParallelState):
-        run.emit_next(frame, _FAILED[frame.current.type])
 
 
 def _explained(run: Run, frame: Frame, error: Exception) -> tuple[str, str | None]:
@@ -68,14 +68,17 @@ def _explained(run: Run, frame: Frame, error: Exception) -> tuple[str, str | Non
     return error.error, f"{run.place(frame)}{error.cause or ''}".rstrip()[:MAX_CAUSE_LENGTH]
 
 
-def fail(run: Run, frame: Frame, error: str | None, cause: str | None, alias: str | None = None) -> None:
-    """The frame's state has failed: retry it, catch the error, or pass it up. `alias` is explained in `retry.matches`."""
+def fail(
+    run: Run, frame: Frame, error: str | None, cause: str | None, alias: str | None = None, *, in_body: bool = False
+) -> None:
+    """The frame's state has failed: retry it, catch the error, or pass it up. `alias` is explained in `retry.matches`; `in_body`
+    tells that a Map or Parallel could not be carried out itself, of which is told like of a failed child."""
     run.close_task(frame)
     run.failing(frame, error, cause, alias)
     if frame.children:
         _abort_children(run, frame, frame.last_event, None)
     failed_child: Frame | None = None
-    joined = frame.map_run is not None  # what a Map Run reports is told of like what a child frame does
+    joined = frame.map_run is not None or (in_body and frame.current.type in _FAILED)
     while True:
         state = frame.current
         if isinstance(state, TaskState | ParallelState | MapState):

@@ -278,3 +278,56 @@ def test_jsonata_must_give_a_map_numbers(mode: Definition, field: str) -> None:
     )
     negative = run(definition, '{"n": -1}').finish
     assert negative is not None and negative.error == "States.QueryEvaluationError"
+
+
+NOPE = "{% $nope %}"
+
+
+def test_a_map_whose_item_selector_fails_says_that_it_failed() -> None:
+    selector = {"a": "{% $states.context.Map.Item.Value = 3 ? $nope : 1 %}"}
+    wait = {"Type": "Wait", "Seconds": "{% $states.context.Map.Item.Index %}"}
+    state = {"Type": "Map", "Items": [1, 2, 3], "MaxConcurrency": 2, "ItemSelector": selector}
+    done = run(machine({**state, "ItemProcessor": inner("I", wait)}, QueryLanguage="JSONata"))
+    assert done.lines[7:] == [
+        "8<-7 MapIterationSucceeded A 0",
+        "9<-8 EvaluationFailed",
+        "10<-9 MapIterationAborted A 1",
+        "11<-9 MapStateFailed",
+        "12<-11 ExecutionFailed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("definition", "types"),
+    (
+        (
+            {"Type": "Map", "Items": NOPE, "ItemProcessor": inner("I", pass_())},
+            ["MapStateEntered", "EvaluationFailed", "MapStateFailed"],
+        ),
+        (
+            {"Type": "Map", "Items": [1], "ToleratedFailureCount": NOPE, "ItemProcessor": inner("I", pass_())},
+            ["MapStateEntered", "MapStateStarted", "EvaluationFailed", "MapStateFailed"],
+        ),
+        (parallel(pass_(), Arguments=NOPE), ["ParallelStateEntered", "EvaluationFailed", "ParallelStateFailed"]),
+    ),
+)
+def test_what_cannot_be_begun_has_failed(definition: Definition, types: list[str]) -> None:
+    assert run(machine(definition, QueryLanguage="JSONata")).types[1:] == [*types, "ExecutionFailed"]
+    caught = {**definition, "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "B"}]}
+    assert run(machine(caught, {"Type": "Succeed"}, QueryLanguage="JSONata")).types[1 : len(types) + 1] == types
+    again = {**definition, "Retry": [{"ErrorEquals": ["States.ALL"], "MaxAttempts": 1}]}
+    retried = run(machine(again, QueryLanguage="JSONata")).types
+    assert (retried.count("EvaluationFailed"), retried.count(types[-1])) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "state", (parallel(pass_()), {"Type": "Map", "Items": [1], "ItemProcessor": inner("I", pass_())})
+)
+def test_an_output_that_fails_fails_no_work(state: Definition) -> None:
+    done = run(machine({**state, "Output": NOPE}, QueryLanguage="JSONata"))
+    assert done.types[-3:] == [f"{state['Type']}StateSucceeded", "EvaluationFailed", "ExecutionFailed"]
+
+
+def test_an_intrinsic_that_fails_in_parameters_fails_the_parallel() -> None:
+    done = run(machine(parallel(pass_(), Parameters={"a.$": "States.StringToJson($.a)"})), '{"a": "{"}')
+    assert done.types[1:] == ["ParallelStateEntered", "ParallelStateFailed", "ExecutionFailed"]
