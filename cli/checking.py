@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FORMATS = ("text", "json", "sarif", "github")
 SHOWN_FINDINGS = 50
 SHOWN_COLUMNS = 100
+SHOWN_LINES = 20
+SHOWN_HINT_CHARS = 1000
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _COLOURS = {"bold": "1", "grey": "90", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -141,13 +143,25 @@ def result_lines(result: Checked, paint: Paint | None = None) -> Iterator[str]:
         yield f"{paint('✓', 'green')} {name}"
         return
     lines = Lines(result.text, result.secrets)
-    for finding in result.findings[:SHOWN_FINDINGS]:
+    open_values = [one for one in result.findings if one.code is DiagnosticCode.STEPWELL_PLACEHOLDER]
+    first_open, more_open = open_values[:1], open_values[1:]
+    findings = [one for one in result.findings if one not in more_open]
+    for finding in findings[:SHOWN_FINDINGS]:
         yield from finding_lines(name, finding, lines, paint)
-    if len(result.findings) > SHOWN_FINDINGS:
-        yield f"... and {len(result.findings) - SHOWN_FINDINGS} more (--json shows all of them)"
+        if more_open and finding in first_open:
+            yield f"  and {len(more_open)} more to be filled in: {_lines_of(more_open)}"
+    if len(findings) > SHOWN_FINDINGS:
+        yield f"... and {len(findings) - SHOWN_FINDINGS} more (--json shows all of them)"
     errors, warnings = result.count(Severity.ERROR), result.count(Severity.WARNING)
     counts = [counted(errors, "error")] * bool(errors) + [counted(warnings, "warning")] * bool(warnings)
     yield f"{paint('✗', 'red') if errors else paint('!', 'yellow')} {name}: {', '.join(counts)}"
+
+
+def _lines_of(findings: Sequence[Diagnostic]) -> str:
+    """The lines that findings are in, the first of them where there are many."""
+    numbers = list(dict.fromkeys(one.line for one in findings if one.line is not None))
+    shown = ", ".join(str(number) for number in numbers[:SHOWN_LINES])
+    return f"{'line' if len(numbers) == 1 else 'lines'} {shown}{', …' if len(numbers) > SHOWN_LINES else ''}"
 
 
 def finding_lines(name: str, finding: Diagnostic, lines: Lines, paint: Paint) -> Iterator[str]:
@@ -166,7 +180,7 @@ def finding_lines(name: str, finding: Diagnostic, lines: Lines, paint: Paint) ->
     if finding.location and finding.location.startswith("/") and finding.location != "/":
         yield f"  at {printable(finding.location)}"
     if finding.hint:
-        yield f"  {paint('hint:', 'cyan')} {printable(finding.hint)}"
+        yield f"  {paint('hint:', 'cyan')} {printable(finding.hint, SHOWN_HINT_CHARS)}"
 
 
 class Paint:

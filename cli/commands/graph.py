@@ -13,6 +13,7 @@ from stepwell.cli.output import Output
 from stepwell.engine.jsontypes import Json
 
 FORMATS = ("mermaid", "dot", "svg")
+FORMAT_OF_SUFFIX = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot"}
 
 
 @click.command(
@@ -32,8 +33,8 @@ def graph(output: Output, file: str, format_: str | None, out: Path | None) -> N
     """
     from stepwell.engine.asl import drawing
 
-    picture = drawing.draw(_read(file))
     kind = format_ or _format_of(out)
+    picture = drawing.draw(_read(file))
     text = {"svg": drawing.svg, "dot": drawing.dot, "mermaid": drawing.mermaid}[kind](picture)
     if out is not None:
         try:
@@ -47,8 +48,14 @@ def graph(output: Output, file: str, format_: str | None, out: Path | None) -> N
 
 
 def _format_of(out: Path | None) -> str:
-    suffix = "" if out is None else out.suffix.lower()
-    return {".svg": "svg", ".dot": "dot", ".gv": "dot"}.get(suffix, "mermaid")
+    if out is None:
+        return "mermaid"
+    kind = FORMAT_OF_SUFFIX.get(out.suffix.lower())
+    if kind is None:
+        raise click.UsageError(
+            f"{out} does not say what to write: end it with {', '.join(FORMAT_OF_SUFFIX)}, or give --format."
+        )
+    return kind
 
 
 def _read(file: str) -> Json:

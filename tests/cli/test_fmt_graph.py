@@ -94,4 +94,8 @@ def test_graphs(file: Path, tmp_path: Path, invoke: Invoke) -> None:
     assert invoke("graph", file, "-o", tmp_path / "m.svg").output == ""
     ET.parse(tmp_path / "m.svg")
     assert invoke("graph", file, "-o", tmp_path / "none" / "m.svg").exit_code == 2
+    picture = invoke("graph", file, "-o", tmp_path / "m.png")
+    assert (picture.exit_code, (tmp_path / "m.png").exists()) == (2, False)
+    assert "end it with .svg, .mmd, .mermaid, .dot, .gv, or give --format" in picture.output
+    assert invoke("graph", file, "--format", "svg", "-o", tmp_path / "m.xml").exit_code == 0
     assert json.loads(invoke("graph", "--json", file).output)["format"] == "mermaid"

@@ -176,6 +176,20 @@ def test_github_annotations(write: Write, invoke: Invoke) -> None:
     assert "a%2Cb%25.json,line=4,col=27,title=SCHEMA_VALIDATION_FAILED::Expected value of type String" in line
 
 
+def test_values_that_are_to_be_filled_in_are_told_of_together(write: Write, invoke: Invoke) -> None:
+    tasks = ",\n".join(
+        f'"{name}": {{"Type": "Task", "Resource": "${{F}}", {end}}}'
+        for name, end in (("A", '"Next": "B"'), ("B", '"Next": "C"'), ("C", '"End": true'))
+    )
+    file = write(f'{{"StartAt": "A", "States": {{\n{tasks}}}}}')
+    said = invoke("validate", file).output
+    assert said.count("[STEPWELL_PLACEHOLDER]") == 1
+    assert "  and 2 more to be filled in: lines 3, 4\n" in said
+    assert said.endswith(": 3 warnings\n")
+    (result,) = json.loads(invoke("validate", "--json", file).output)["files"]
+    assert [one["line"] for one in result["diagnostics"]] == [2, 3, 4]
+
+
 def test_a_message_and_its_hint_are_two_sentences(write: Write, invoke: Invoke) -> None:
     states = '{"A": {"Type": "Succeed"}, "B": {"Type": "Succeed"}}'
     file = write(f'{{"StartAt": "A", "States": {states}}}')
