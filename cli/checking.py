@@ -144,11 +144,12 @@ def result_lines(result: Checked, paint: Paint | None = None) -> Iterator[str]:
         return
     lines = Lines(result.text, result.secrets)
     open_values = [one for one in result.findings if one.code is DiagnosticCode.STEPWELL_PLACEHOLDER]
-    first_open, more_open = open_values[:1], open_values[1:]
-    findings = [one for one in result.findings if one not in more_open]
+    more_open = open_values[1:]
+    told_together = {id(one) for one in more_open}
+    findings = [one for one in result.findings if id(one) not in told_together]
     for finding in findings[:SHOWN_FINDINGS]:
         yield from finding_lines(name, finding, lines, paint)
-        if more_open and finding in first_open:
+        if more_open and finding is open_values[0]:
             yield f"  and {len(more_open)} more to be filled in: {_lines_of(more_open)}"
     if len(findings) > SHOWN_FINDINGS:
         yield f"... and {len(findings) - SHOWN_FINDINGS} more (--json shows all of them)"
