@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -11,10 +11,14 @@ import click
 from stepwell.cli.client import ANSWER_SECONDS, LONGEST_WAIT, PAGE, Client, reference
 from stepwell.cli.failures import ExitCode, Failure
 from stepwell.cli.output import Output, duration, moment, pretty, status
-from stepwell.cli.progress import parse_time
+from stepwell.cli.progress import map_run_text, parse_time
+from stepwell.cli.system import SystemClock
 
 POLL_SECONDS: Final = 0.5
 """How long a request may wait for the end before the history is read again."""
+
+MAP_RUN_SECONDS: Final = 2.0
+"""How often one looks how far Map Runs are: they have no events while they go on."""
 
 AWAY_SECONDS: Final = 60.0
 """How long a server that was there and went away is waited for: an execution outlives it."""
@@ -81,13 +85,49 @@ class HistoryReader:
             self._after = page["next"]
 
 
+class MapRunReader:
+    """Reads how far an execution's Map Runs are, now and then while its events say that some go on."""
+
+    def __init__(self, client: Client | Watch, id: str) -> None:
+        self._client = client
+        self._path = f"/v1/executions/{reference(id)}/map-runs"
+        self._running = 0
+        self._next = 0.0
+
+    def heed(self, events: list[Event]) -> None:
+        """Take note of events."""
+        before = self._running
+        self._running += sum(_MAP_RUN_EVENTS.get(event["type"], 0) for event in events)
+        if not before:
+            self._next = time.monotonic() + MAP_RUN_SECONDS
+
+    def read(self) -> list[Mapping[str, Any]]:
+        """The newest Map Runs, if it is time to look."""
+        if self._running <= 0 or time.monotonic() < self._next:
+            return []
+        self._next = time.monotonic() + MAP_RUN_SECONDS
+        found: list[Mapping[str, Any]] = self._client.get(self._path, {"limit": PAGE})["items"]
+        return found
+
+
+_MAP_RUN_EVENTS: Final = {
+    "MapRunStarted": 1, "MapRunRedriven": 1, "MapRunSucceeded": -1, "MapRunFailed": -1, "MapRunAborted": -1,
+}  # fmt: skip
+
+
 def follow(
-    client: Client, id: str, tell: Callable[[list[Event]], None], seconds: float | None = None
+    client: Client,
+    id: str,
+    tell: Callable[[list[Event]], None],
+    seconds: float | None = None,
+    *,
+    tell_map_runs: Callable[[list[Mapping[str, Any]], float], None] | None = None,
 ) -> dict[str, Any]:
     """Tell of an execution's events until it has ended or `seconds` are over; how it stands then. Of an Express execution
-    there are none to tell of."""
+    there are none to tell of. `tell_map_runs` is told now and then how far its Map Runs are, and when that was."""
     watch = Watch(client, seconds)
     reader = HistoryReader(watch, id)
+    map_runs = MapRunReader(watch, id)
     while True:
         wait = POLL_SECONDS if watch.left is None else min(POLL_SECONDS, watch.left)
         view: dict[str, Any] = watch.get(f"/v1/executions/{reference(id)}", {"wait": wait})
@@ -96,6 +136,9 @@ def follow(
             tell(fresh)
         if view["status"] != "RUNNING" or watch.left == 0:
             return view
+        map_runs.heed(fresh)
+        if tell_map_runs is not None and (running := map_runs.read()):
+            tell_map_runs(running, SystemClock().now_ms())
 
 
 def wait_for(client: Client, id: str, seconds: float | None) -> dict[str, Any]:
@@ -139,8 +182,8 @@ def failure_lines(view: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def show_execution(output: Output, view: Mapping[str, Any]) -> None:
-    """Everything about an execution, for people."""
+def show_execution(output: Output, view: Mapping[str, Any], map_runs: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Everything about an execution and its Map Runs, for people."""
     redrive = view.get("redriveStatus")
     reason = view.get("redriveStatusReason")
     failed = view["status"] not in {"RUNNING", "SUCCEEDED"}
@@ -154,6 +197,7 @@ def show_execution(output: Output, view: Mapping[str, Any]) -> None:
             ("started", moment(view["startedAt"])),
             ("stopped", moment(view.get("stoppedAt"))),
             ("events", view.get("events")),
+            *(("map run", f"{run['status']}, {map_run_text(run)}") for run in map_runs),
             ("runs", view.get("attempt")),
             ("redriven", _redriven(view)),
             ("redrivable", "yes" if redrive == "REDRIVABLE" else f"no: {reason}" if failed and reason else None),

@@ -42,6 +42,7 @@ SECTIONS: Final[dict[str, dict[str, Place]]] = {
         "list": Place("executions", "list_", "List executions, newest first."),
         "stop": Place("executions", "stop", "Stop a running execution."),
         "redrive": Place("executions", "redrive", "Let failed executions go on from where they failed."),
+        "map-runs": Place("map_runs", "map_runs", "How far Distributed Maps are; what became of their items."),
         "machines": Place("machines", "machines", "List, show and delete state machines."),
         "dead-letters": Place("dead_letters", "dead_letters", "Find, redrive and discard what failed for good."),
     },

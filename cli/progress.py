@@ -32,6 +32,8 @@ class Progress:
         self._joins: dict[str, list[tuple[tuple[int, float], int]]] = {}
         self._failed: set[int] = set()
         self._attempts: dict[tuple[int, str], int] = {}
+        self._map_runs: dict[str, Mapping[str, Any]] = {}
+        self._told_of: dict[str, str] = {}
         self.last = 0
         """The id of the last event that was told."""
 
@@ -48,6 +50,18 @@ class Progress:
             if line is not None and self.last > self._after:
                 self._say(line)
 
+    def map_runs(self, views: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Tell how far the Map Runs are that go on, of each only if it has changed. `views` are as REST shows them; `now` is in
+        milliseconds since the epoch.
+        """
+        for view in views:
+            event = self._map_runs.get(view["arn"])
+            text = map_run_text(view)
+            if event is None or view["status"] != "RUNNING" or self._told_of.get(view["arn"]) == text:
+                continue
+            self._told_of[view["arn"]] = text
+            self._say(self._row(event, "…", "cyan", self._state[event["id"]], text, at=now))
+
     def _index(self, events: list[Mapping[str, Any]]) -> None:
         for event in events:
             id, previous, kind = event["id"], event["previousId"], event["type"]
@@ -59,6 +73,8 @@ class Progress:
             self._entered[id] = self._entered.get(previous, (0, at))
             if kind.endswith(_FAILURES):
                 self._failed.add(id)
+            if kind in {"MapRunStarted", "MapRunRedriven"}:
+                self._map_runs[event["details"].get("mapRunArn", "")] = event
             if kind.endswith("StateEntered"):
                 self._state[id] = str(event["details"].get("name", ""))
                 self._entered[id] = (id, at)
@@ -120,8 +136,10 @@ class Progress:
             return None
         return self._row(event, "▸", "cyan", name, _resource(event["details"]))
 
-    def _row(self, event: Mapping[str, Any], mark: str, colour: str, name: str, text: str) -> str:
-        since = parse_time(event["timestamp"]) - (self._start or 0)
+    def _row(
+        self, event: Mapping[str, Any], mark: str, colour: str, name: str, text: str, *, at: float | None = None
+    ) -> str:
+        since = max(0.0, (parse_time(event["timestamp"]) if at is None else at) - (self._start or 0))
         indent = "  " * min(self._depth.get(event["id"], 0), 8)
         room = max(12, NAME_COLUMNS - len(indent))
         shown = name if len(name) <= room else name[: room - 1] + "…"
@@ -131,6 +149,15 @@ class Progress:
         time = click.style(f"{elapsed(since):>14}", fg="bright_black")
         faint = click.style(text, fg="red" if colour == "red" else "bright_black")
         return f"{time} {indent}{click.style(mark, fg=colour)} {shown:<{room}}  {faint}".rstrip()
+
+
+def map_run_text(view: Mapping[str, Any]) -> str:
+    """How far a Map Run is: `15,000 of 20,000 items, 3 failed`. What has not been read yet is not among them."""
+    items = view["items"]
+    failed = items["failed"] + items["timedOut"]
+    done = items["succeeded"] + failed + items["aborted"]
+    text = f"{done:,} of {items['total']:,} items"
+    return f"{text}, {failed:,} failed" if failed else text
 
 
 def failure_text(error: str | None, cause: str | None) -> str:

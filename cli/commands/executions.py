@@ -16,6 +16,7 @@ from stepwell.cli.progress import Progress, failure_text, parse_time
 
 STATUSES = ("RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 WITHOUT_END = -1.0
+SHOWN_MAP_RUNS = 5
 
 
 @click.command()
@@ -49,7 +50,8 @@ def start(output: Output, machine: str, input_text: str | None, name: str | None
         output.document(view)
     else:
         output.remark(f"{view['arn']}", fg="bright_black")
-        view = follow(client, view["id"], Progress(output.remark).feed, seconds)
+        progress = Progress(output.remark)
+        view = follow(client, view["id"], progress.feed, seconds, tell_map_runs=progress.map_runs)
         show_result(output, view)
     fail_hard(exit_code_of(view))
 
@@ -84,9 +86,16 @@ def status(output: Output, execution: str, wait: float | None) -> None:
     else:
         view = wait_for(client, execution, None if wait == WITHOUT_END else wait)
     output.document(view)
-    show_execution(output, view)
+    show_execution(output, view, [] if output.json else _map_runs(client, view))
     if wait is not None:
         fail_hard(exit_code_of(view))
+
+
+def _map_runs(client: Client, view: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The newest Map Runs of an execution, the oldest of them first; an Express one has none."""
+    if view.get("type") == "EXPRESS" or "events" not in view:
+        return []
+    return list(client.pages(f"/v1/executions/{part(view['id'])}/map-runs", limit=SHOWN_MAP_RUNS))[::-1]
 
 
 @click.command()
@@ -107,7 +116,7 @@ def history(output: Output, execution: str, following: bool, data: bool) -> None
             if not output.json:
                 progress.feed(events)
 
-        view = follow(client, execution, tell)
+        view = follow(client, execution, tell, tell_map_runs=None if output.json else progress.map_runs)
         if not output.json:
             show_result(output, view)
         fail_hard(exit_code_of(view))
@@ -233,7 +242,7 @@ def redrive(output: Output, executions: tuple[str, ...], wait: bool) -> None:
             continue
         if wait:
             progress = Progress(output.remark, after=before)
-            view = follow(client, view["id"], progress.feed)
+            view = follow(client, view["id"], progress.feed, tell_map_runs=progress.map_runs)
             worst = max(worst, exit_code_of(view))
             if not output.json:
                 show_result(output, view)

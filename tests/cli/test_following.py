@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import click
 import pytest
 
 from stepwell.cli import following
 from stepwell.cli.client import Client
 from stepwell.cli.failures import ExitCode, Failure
 from stepwell.cli.following import follow, wait_for
+from stepwell.cli.progress import Progress
 
 AWAY = Failure("nobody is there.", ExitCode.UNUSABLE, code="Unreachable")
 STARTING = Failure("not yet.", ExitCode.UNUSABLE, code="NotReady", details={"status": 503})
@@ -79,3 +82,45 @@ def test_the_time_to_wait_counts_while_the_server_is_away() -> None:
     with pytest.raises(Failure, match="goes on"):
         wait_for(Scripted(RUNNING, AWAY), "x", 5)
     assert wait_for(Scripted(RUNNING), "x", 5) == RUNNING
+
+
+MAP_RUN = "arn:aws:states:us-east-1:000000000000:mapRun:batch/Orders:1"
+
+
+def map_run_event(id: int, type: str, **details: Any) -> dict[str, Any]:
+    return {"id": id, "previousId": id - 1, "type": type, "timestamp": "2026-01-01T00:00:00Z", "details": details}
+
+
+class InAMap(Scripted):
+    """A server with an execution that is within a Distributed Map; how many of its items have succeeded each time it is asked."""
+
+    def __init__(self, *succeeded: int) -> None:
+        super().__init__(*[RUNNING] * len(succeeded), ENDED)
+        self.succeeded = list(succeeded)
+
+    def get(self, path: str, query: Any = None, *, patience: float = 0) -> Any:
+        if path.endswith("/history"):
+            return {
+                "items": [
+                    map_run_event(1, "ExecutionStarted"),
+                    map_run_event(2, "MapStateEntered", name="Each"),
+                    map_run_event(3, "MapStateStarted"),
+                    map_run_event(4, "MapRunStarted", mapRunArn=MAP_RUN),
+                ]
+            }
+        if path.endswith("/map-runs"):
+            counts = {"succeeded": self.succeeded.pop(0), "failed": 1, "timedOut": 2, "aborted": 0, "total": 20_000}
+            return {"items": [{"arn": MAP_RUN, "status": "RUNNING", "items": counts}]}
+        return super().get(path, query, patience=patience)
+
+
+def test_a_long_distributed_map_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "MAP_RUN_SECONDS", 0.0)
+    said: list[str] = []
+    progress = Progress(said.append)
+    follow(InAMap(4_997, 4_997, 9_997), "x", progress.feed, tell_map_runs=progress.map_runs)
+    assert [" ".join(re.sub(r"^.* (?=[▸…])", "", click.unstyle(line)).split()) for line in said] == [
+        "▸ Each Map",
+        "… Each 5,000 of 20,000 items, 3 failed",
+        "… Each 10,000 of 20,000 items, 3 failed",
+    ]

@@ -27,6 +27,8 @@ ECHO = machine("E", E={"Type": "Pass", "End": True})
 FAILING = machine(
     "First", First={"Type": "Pass", "Next": "Call"}, Call={"Type": "Task", "Resource": f"{FUNCTION}absent", "End": True}
 )
+ODD = {"Variable": "$", "NumericEquals": 1, "Next": "Good"}
+SUCCEED = {"Type": "Succeed"}
 
 
 def deploy(up: Up, define: Define, name: str, definition: Any) -> Any:
@@ -99,6 +101,29 @@ def test_start_and_wait(up: Up, define: Define) -> None:
     assert "SUCCEEDED" in ran.stderr
     view = up.json("start", "echo", "--wait=30")
     assert (view["status"], view["output"]) == ("SUCCEEDED", {})
+
+
+def test_map_runs(up: Up, define: Define) -> None:
+    processor = {
+        "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+        **machine(
+            "Odd", Odd={"Type": "Choice", "Choices": [ODD], "Default": "Bad"}, Good=SUCCEED, Bad={"Type": "Fail"}
+        ),
+    }
+    each = {"Type": "Map", "Label": "Each", "ItemProcessor": processor, "ToleratedFailureCount": 1, "End": True}
+    deploy(up, define, "each", machine("M", M=each))
+    up.json("start", "each", "--name", "e-1", "--input", "[1, 1, 2]", "--wait")
+    view = up.json("map-runs", "list", "each:e-1")
+    assert (view["status"], view["items"]["failed"], view["items"]["total"]) == ("SUCCEEDED", 1, 3)
+    assert "SUCCEEDED  3 of 3 items, 1 failed" in up.run("map-runs", "list", "each:e-1").stdout
+    assert "map run  SUCCEEDED, 3 of 3 items, 1 failed" in up.run("status", "each:e-1").stdout
+    shown = up.run("map-runs", "show", view["arn"]).stdout
+    assert "\ntolerates  1 failed items\n" in shown and "\nitems      3: 2 succeeded, 1 failed\n" in shown
+    failed = up.json("map-runs", "children", view["arn"], "--status", "failed")
+    assert up.json("status", failed["arn"])["input"] == 2
+    assert up.json("map-runs", "update", view["arn"], "--max-concurrency", "5", code=1)["error"]["status"] == 400
+    assert up.json("map-runs", "show", "each:e-1", code=1)["error"]["code"] == "InvalidArn"
+    assert up.run("map-runs", "update", view["arn"]).returncode == 2
 
 
 def test_a_name_makes_a_start_idempotent(up: Up, define: Define) -> None:
