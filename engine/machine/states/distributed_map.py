@@ -9,7 +9,7 @@ import msgspec
 
 from stepwell.engine import ids
 from stepwell.engine.asl.states import FieldValue, ItemBatcher, ItemReader, MapState, ResultWriter
-from stepwell.engine.jsontypes import Document, Json, write
+from stepwell.engine.jsontypes import Document, Json, write, write_text
 from stepwell.engine.limits import MAX_BATCH_INPUT_BYTES, MAX_READER_ITEMS
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import StartMapRun
@@ -110,7 +110,7 @@ def _items(run: Run, frame: Frame, state: MapState, array: Callable[[], Json]) -
     if isinstance(value, list | dict):
         return value
     if state.items is None:
-        raise query_error(f"Map state input must be an array but was: {frame.data.text.decode()}", None)
+        raise query_error(f"Map state input must be an array but was: {write_text(value)}", None)
     raise evaluation_gave_other(state.items.text or "", state.items.field, "array", value)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from stepwell.engine.asl.states import FieldValue, MapState, ProcessorMode
-from stepwell.engine.jsontypes import Document, Json
+from stepwell.engine.jsontypes import Document, Json, write_text
 from stepwell.engine.limits import MAX_INLINE_MAP_CONCURRENCY
 from stepwell.engine.machine.dataflow import (
     any_integer,
@@ -76,7 +76,7 @@ def _jsonata_items(run: Run, frame: Frame, field: FieldValue | None) -> Sequence
     if field is None:
         value = frame.data.value
         if not isinstance(value, list):
-            raise query_error(f"Map state input must be an array but was: {frame.data.text.decode()}", None)
+            raise query_error(f"Map state input must be an array but was: {write_text(value)}", None)
         return value
     value = field_value(run, frame, field)
     if not isinstance(value, list):

@@ -331,3 +331,10 @@ def test_an_output_that_fails_fails_no_work(state: Definition) -> None:
 def test_an_intrinsic_that_fails_in_parameters_fails_the_parallel() -> None:
     done = run(machine(parallel(pass_(), Parameters={"a.$": "States.StringToJson($.a)"})), '{"a": "{"}')
     assert done.types[1:] == ["ParallelStateEntered", "ParallelStateFailed", "ExecutionFailed"]
+
+
+def test_an_input_that_is_no_array_is_shown_compactly() -> None:
+    state = {"Type": "Map", "ItemProcessor": inner("I", pass_())}
+    done = run(machine(state, QueryLanguage="JSONata"), '{"a": [1,  2]}')
+    assert done.finish is not None
+    assert (done.finish.cause or "").endswith('Map state input must be an array but was: {"a":[1,2]}')
