@@ -28,6 +28,14 @@ def field_not_found(path: str, field: str, document: Json) -> StatesError:
     )
 
 
+def variable_not_defined(path: str, field: str, name: str) -> StatesError:
+    """A path in a template field begins with a variable that nothing has assigned."""
+    return StatesError(
+        ErrorName.RUNTIME,
+        f"The JSONPath '{path}' specified for the field '{field}' could not be found: the variable '${name}' is not defined",
+    )
+
+
 def template_too_large(most: int) -> StatesError:
     """A payload template gives far more than any state may be given."""
     return StatesError(ErrorName.DATA_LIMIT_EXCEEDED, f"The payload template gives more than {most} bytes.")
@@ -62,6 +70,13 @@ def intrinsic_argument_not_found(call: str, path: str, document: Json) -> States
         ErrorName.RUNTIME,
         f"The function '{call}' had the following error: The JsonPath argument for the field '{path}' could not be "
         f"found in the input '{_shown(document)}'",
+    )
+
+
+def intrinsic_variable_not_defined(call: str, name: str) -> StatesError:
+    """A path given to an intrinsic function begins with a variable that nothing has assigned."""
+    return StatesError(
+        ErrorName.RUNTIME, f"The function '{call}' had the following error: The variable '${name}' is not defined"
     )
 
 

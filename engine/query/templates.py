@@ -14,7 +14,13 @@ from stepwell.engine.errors import EffortError, InvalidQueryError, PathNotFoundE
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.limits import MAX_EXPRESSION_BYTES
 from stepwell.engine.query.effort import FEW, FIELD_STEPS, begin, spend
-from stepwell.engine.query.failures import field_not_found, invalid_path, template_takes_too_long, template_too_large
+from stepwell.engine.query.failures import (
+    field_not_found,
+    invalid_path,
+    template_takes_too_long,
+    template_too_large,
+    variable_not_defined,
+)
 from stepwell.engine.query.intrinsics import PREFIX, Intrinsic, compile_intrinsic
 from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
 from stepwell.engine.query.paths import document_of
@@ -133,6 +139,8 @@ def _field_reader(path: JsonPath, name: str) -> Expression:
         try:
             return expression(scope)
         except PathNotFoundError:
+            if path.variable is not None and path.variable not in scope.variables:
+                raise variable_not_defined(path.text, name, path.variable) from None
             raise field_not_found(path.text, name, document_of(path, scope)) from None
         except QueryError as error:
             raise invalid_path(path.text, str(error)) from None

@@ -10,7 +10,11 @@ from collections.abc import Iterator
 
 from stepwell.engine.errors import EffortError, InvalidQueryError, JsonTextError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json
-from stepwell.engine.query.failures import intrinsic_argument_not_found, intrinsic_failed
+from stepwell.engine.query.failures import (
+    intrinsic_argument_not_found,
+    intrinsic_failed,
+    intrinsic_variable_not_defined,
+)
 from stepwell.engine.query.intrinsics.checks import Refusal
 from stepwell.engine.query.intrinsics.functions import FUNCTIONS, Implementation, IntrinsicFunction, fill
 from stepwell.engine.query.intrinsics.syntax import MAX_NESTING, Argument, Call, Constant, Text, parse_intrinsic
@@ -114,6 +118,8 @@ def _compile_argument(argument: Argument, call: Call) -> Expression:
         try:
             return expression(scope)
         except PathNotFoundError:
+            if path.variable is not None and path.variable not in scope.variables:
+                raise intrinsic_variable_not_defined(call.text, path.variable) from None
             raise intrinsic_argument_not_found(call.text, path.text, document_of(path, scope)) from None
         except QueryError as error:
             raise intrinsic_failed(call.text, str(error)) from None

@@ -182,6 +182,27 @@ def test_an_error_in_reading_data_ends_the_execution_and_says_where() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    (
+        (
+            "$x.a",
+            "The JSONPath '$x.a' specified for the field 'v.$' could not be found: the variable '$x' is not defined",
+        ),
+        (
+            "States.Array($x)",
+            "The function 'States.Array($x)' had the following error: The variable '$x' is not defined",
+        ),
+        ("$y.a", "The JSONPath '$y.a' specified for the field 'v.$' could not be found in the input '{}'"),
+    ),
+)
+def test_a_variable_that_nothing_assigned_is_named(text: str, why: str) -> None:
+    finish = finish_of(run(machine(pass_(Assign={"y": {}}), pass_(Parameters={"v.$": text}))))
+    assert (finish.error, finish.cause) == (
+        "States.Runtime", f"An error occurred while executing the state 'B' (entered at the event id #4). {why}",
+    )  # fmt: skip
+
+
 def test_an_execution_may_time_out() -> None:
     waiting = LocalMachine(machine({"Type": "Wait", "Seconds": 60}, TimeoutSeconds=5)).start()
     waiting.now += 9_999  # the timer is late
