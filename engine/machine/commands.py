@@ -61,7 +61,7 @@ class CloseTask:
 
 @dataclass(frozen=True, slots=True)
 class MarkTaskStarted:
-    """A worker has taken a task."""
+    """A worker has taken a task, or a service the request: it is not to be sent again."""
 
     task: int
     worker: str | None

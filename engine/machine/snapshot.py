@@ -55,6 +55,8 @@ class OpenTask(msgspec.Struct, array_like=True):
     heartbeat_timer: int = 0
     heartbeat_seconds: int = 0
     timeout_seconds: int = 0
+    submitted: bool = False
+    """The service has taken the request, and the outcome is to come by another way."""
 
 
 class OpenMapRun(msgspec.Struct, array_like=True):

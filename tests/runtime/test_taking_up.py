@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
+import msgspec
 import pytest
 
-from stepwell.engine.ids import ExecutionId, shard_of
+from stepwell.engine.ids import ExecutionId, parse_task_token, shard_of
+from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.commands import Status
-from stepwell.engine.ports import CommitEntry, OpenTaskRow
+from stepwell.engine.machine.events import TaskSubmitted
+from stepwell.engine.ports import CommitEntry, OpenTaskRow, TaskAnswer
 from stepwell.engine.store.runtime_store import PostgresRuntimeStore
 from tests.runtime.test_node import tasks
 from tests.support.nodes import CommandedTargets, Node, open_node
@@ -139,3 +142,26 @@ async def test_a_task_whose_commit_was_not_answered_yet_is_sent_once(
         started = await starting
         assert (await node.ended(started.id)).status is Status.SUCCEEDED
         assert targets.count("A") == 1
+
+
+async def test_a_request_that_a_service_has_taken_is_not_made_once_more(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a task with a token waits for is somebody's answer, whoever takes its execution over in the meantime."""
+    slow, service, successor = Slow(monkeypatch), CommandedTargets(), CommandedTargets()
+    asks = {"Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken", "Parameters": {"QueueUrl": "http://q", "MessageBody.$": "$$.Task.Token"}}  # fmt: skip
+    async with open_node(database, service) as node:
+        started = await node.start(await node.machine(tasks("A", **asks)))
+        await until(lambda: "A" in service.waiting)
+        service.waiting["A"].set_result(TaskSubmitted(service.calls[0].task, msgspec.Raw(b'{"MessageId":"m"}')))
+        await until(lambda: not node.engine.dispatcher._running)
+    answers = slow.given
+    async with open_node(database, successor) as node:
+        await until(lambda: slow.given > answers)
+        assert slow.read[-1] == [], "nothing is to be sent"
+        token = parse_task_token(service.calls[0].payload.value["MessageBody"])  # type: ignore[call-overload,index,arg-type]
+        assert token is not None
+        assert await node.requests.complete_task(token, Document.of({"approved": True})) is TaskAnswer.ACCEPTED
+        assert (await node.ended(started.id)).status is Status.SUCCEEDED
+        assert (await node.event_types(started.id)).count("TaskSubmitted") == 1
+    assert successor.calls == [] and service.count("A") == 1

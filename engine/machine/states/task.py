@@ -113,7 +113,11 @@ def worker_started(run: Run, frame: Frame, event: events.TaskStarted) -> None:
 
 
 def task_submitted(run: Run, frame: Frame, event: events.TaskSubmitted) -> None:
-    """The service has taken the request; the outcome is still to come."""
+    """The service has taken the request; the outcome is still to come. Whoever asks it once more is told what is known."""
+    if frame.task is None or frame.task.submitted:
+        return
+    frame.task.submitted = True
+    run.commands.append(MarkTaskStarted(event.task, None))  # else the request would be made again
     task_started(run, frame, None)
     run.emit_next(frame, "TaskSubmitted", _kind(_resource(frame)), Document.trusted(bytes(event.output)))
     run.touch(frame)

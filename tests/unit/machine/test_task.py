@@ -82,6 +82,15 @@ def test_a_callback_is_submitted_before_it_succeeds_and_gets_its_token() -> None
     assert running.output == "answer"
 
 
+def test_a_request_that_was_made_twice_is_submitted_once() -> None:
+    parameters = {"QueueUrl": "http://q", "MessageBody": {"token.$": "$$.Task.Token"}}
+    running = LocalMachine(machine(task(CALLBACK, Parameters=parameters))).start()
+    running.apply(events.TaskSubmitted(1, raw({"MessageId": "m"})))
+    assert running.started == [1], "so that it is not made once more"
+    running.apply(events.TaskSubmitted(1, raw({"MessageId": "n"})))
+    assert running.types[2:] == ["TaskScheduled", "TaskStarted", "TaskSubmitted"] and running.started == [1]
+
+
 def test_only_tasks_that_may_be_answered_by_token_have_one() -> None:
     direct = run(machine(task(INVOKE, Parameters={"FunctionName": FUNCTION, "Payload.$": "$$.Task.Token"})))
     assert direct.finish is not None and direct.finish.error == "States.Runtime"
