@@ -16,12 +16,13 @@ from stepwell.engine.asl.states import StateMachine
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine import chunks
-from stepwell.engine.machine.commands import Finish, ScheduleTask
+from stepwell.engine.machine.commands import Finish, ScheduleTask, Status
 from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, fold, restore
 from stepwell.engine.ports import ExecutionView, RuntimeStore, StoredExecution
 from stepwell.engine.query.jsonata import Outcomes
+from stepwell.engine.states_errors import ErrorName
 
 CONTINUE_TIMER: Final = 0
 """The timer row of an execution that has used up its slice: so that whoever takes it over then finds that it has to go on."""
@@ -87,10 +88,11 @@ class Hot:
     def ended_view(self, finish: Finish) -> ExecutionView:
         """The execution as the store holds it now that the step with `finish` has been committed."""
         state, info = self.state, self.state.info
+        error = ErrorName.TIMEOUT if finish.status is Status.TIMED_OUT else finish.error  # as its last event says
         return ExecutionView(
             id=self.id, arn=info.arn, name=info.name, machine_arn=info.machine_arn, machine_name=info.machine_name,
             machine_key=self.machine_key, revision=self.revision, status=finish.status, started_at=info.started_at,
-            stopped_at=finish.stopped_at, last_event=state.next_event - 1, error=finish.error, cause=finish.cause,
+            stopped_at=finish.stopped_at, last_event=state.next_event - 1, error=error, cause=finish.cause,
             redrive_count=state.redrive_count, redriven_at=state.redriven_at or None, trace_header=self.trace_header,
             version_arn=info.version_arn, alias_arn=info.alias_arn, input=state.input, output=finish.output,
         )  # fmt: skip

@@ -172,6 +172,13 @@ async def test_a_time_out_closes_the_task_before_its_late_result(database: str) 
         assert targets.waiting["A"].cancelled()
 
 
+async def test_who_waits_for_what_times_out_is_told_the_same_as_who_asks(database: str) -> None:
+    async with open_node(database, CommandedTargets()) as node:
+        started = await node.start(await node.machine({**tasks("A"), "TimeoutSeconds": 1}))
+        view = await node.ended(started.id)
+        assert (view.status, view.error) == (Status.TIMED_OUT, "States.Timeout")
+
+
 async def test_a_task_token_is_answered_once(database: str) -> None:
     activity = "arn:aws:states:us-east-1:000000000000:activity:check"
     definition = {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": activity, "End": True}}}
