@@ -104,8 +104,8 @@ class Member(Alone):
     def id(self) -> ExecutionId:
         return ExecutionId(self.info.id)
 
-    def step(self, event: Event) -> Step:
-        step = super().step(event)
+    def step(self, event: Event, seed: int | None = None) -> Step:
+        step = super().step(event, seed)
         self._family.has_stepped(self, event, step)
         return step
 

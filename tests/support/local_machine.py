@@ -171,9 +171,10 @@ class LocalMachine:
             step = self.step(events.Continued())
         return self.seen[first:]
 
-    def step(self, event: Event) -> Step:
+    def step(self, event: Event, seed: int | None = None) -> Step:
         """One transition. It is made durable at once, unless `commit_steps` is False."""
-        seed = self.first_seed + len(self.applied)
+        if seed is None:
+            seed = self.first_seed + len(self.applied)
         before = self.state.next_event
         step = transition(self.machine, self.state, event, self.now, Entropy(seed), self.slice, self.heavy)
         assert step.first_event == before

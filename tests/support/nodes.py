@@ -15,6 +15,7 @@ from uuid import uuid4
 import asyncpg
 import msgspec
 
+from stepwell.engine.clock import Clock
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document, Json
 from stepwell.engine.machine.events import TaskFailed, TaskSucceeded
@@ -30,6 +31,7 @@ from stepwell.engine.ports import (
     TaskRequest,
     evaluate_here,
 )
+from stepwell.engine.runtime.dispatch import Targets
 from stepwell.engine.runtime.engine import Engine, EngineOptions
 from stepwell.engine.runtime.peers import Listener
 from stepwell.engine.runtime.requests import Requests
@@ -56,8 +58,8 @@ class SystemClock:
 class StandingClock(SystemClock):
     """A clock that stands still until it is moved. Loops that wait for a moment of it look again after as long in real time."""
 
-    def __init__(self) -> None:
-        self._now = super().now_ms()
+    def __init__(self, now: int | None = None) -> None:
+        self._now = super().now_ms() if now is None else now
 
     def now_ms(self) -> int:
         return self._now
@@ -178,6 +180,27 @@ class Node:
         return [event.type for _, event in history[0]]
 
 
+def make_node(
+    store: PostgresRuntimeStore,
+    pool: asyncpg.Pool[Any],
+    targets: Targets,
+    clock: Clock,
+    options: EngineOptions,
+    *,
+    notify: bool = True,
+    items: ItemSource | None = None,
+    evaluate: Evaluate = evaluate_here,
+) -> tuple[Engine, Requests]:
+    """An engine node over these connections. Whoever opens the engine closes it, and what it is made of."""
+    seeds = SystemSeeds()
+    engine = Engine(
+        store=store, express=PostgresExpress(pool, clock), machines=PostgresMachines(pool), targets=targets, clock=clock, seeds=seeds, options=options,
+        listen=store.listen if notify else None, evaluate=evaluate,
+        map_store=PostgresMapRunStore(store, pool, clock), items=items,
+    )  # fmt: skip
+    return engine, Requests(engine, store, clock, seeds, secret=SECRET)
+
+
 @asynccontextmanager
 async def open_node(
     url: str,
@@ -194,18 +217,13 @@ async def open_node(
 ) -> AsyncIterator[Node]:
     """An engine node over the database at `url`; with `listen`, other nodes can reach it."""
     pool = await create_pool(url, max_size=4)
-    clock, seeds, targets = clock or SystemClock(), SystemSeeds(), targets or CommandedTargets()
+    clock, targets = clock or SystemClock(), targets or CommandedTargets()
     store = PostgresRuntimeStore(url, pool, clock, notify=notify)
     holder: list[Requests] = []
     listener = Listener(SECRET, lambda ask, number: holder[0].answer(ask, number))  # noqa: PLW0108 - made below
     address = await listener.open("127.0.0.1") if listen else None
     options = EngineOptions(node=uuid4(), address=address, lease_ttl_ms=ttl_ms, owns_shards=owns_shards, **more)
-    engine = Engine(
-        store=store, express=PostgresExpress(pool, clock), machines=PostgresMachines(pool), targets=targets, clock=clock, seeds=seeds, options=options,
-        listen=store.listen if notify else None, evaluate=evaluate,
-        map_store=PostgresMapRunStore(store, pool, clock), items=items,
-    )  # fmt: skip
-    requests = Requests(engine, store, clock, seeds, secret=SECRET)
+    engine, requests = make_node(store, pool, targets, clock, options, notify=notify, items=items, evaluate=evaluate)
     holder.append(requests)
     await engine.open()
     try:

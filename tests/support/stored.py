@@ -74,8 +74,8 @@ class StoredRun(LocalMachine):
         super().run()
         return self
 
-    def step(self, event: Event) -> Step:
-        step = super().step(event)
+    def step(self, event: Event, seed: int | None = None) -> Step:
+        step = super().step(event, seed)
         new = NewExecution(
             machine_key=self.machine_key,
             revision=1,
