@@ -52,6 +52,7 @@ class Held:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._open = False
+        self._lost = False
         self._count = 0
 
     def wait_for(self, count: int = 1) -> None:
@@ -65,12 +66,19 @@ class Held:
             self._open = True
             self._changed.notify_all()
 
-    def pass_by(self) -> None:
-        """Wait here."""
+    def lose(self) -> None:
+        """Cut the connections of what waits, and of what is still to come."""
+        with self._changed:
+            self._lost = True
+        self.release()
+
+    def pass_by(self) -> bool:
+        """Wait here; whether to go on."""
         with self._changed:
             self._count += 1
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._open)
+            return not self._lost
 
 
 class Proxy:
@@ -201,9 +209,8 @@ class _Connection:
             self._proxy.cuts += 1
             return True
         self._reply_is_lost = cut is Half.REPLY
-        if held := self._proxy.held(statement, Half.REQUEST):
-            held.pass_by()
-        return False
+        held = self._proxy.held(statement, Half.REQUEST)
+        return held is not None and not held.pass_by()
 
     def _carry_replies(self) -> None:
         reply = b""
@@ -219,8 +226,9 @@ class _Connection:
                 if self._reply_is_lost:
                     self._proxy.cuts += 1
                     break
-                if held := self._proxy.held(asked, Half.REPLY):
-                    held.pass_by()
+                held = self._proxy.held(asked, Half.REPLY)
+                if held is not None and not held.pass_by():
+                    break
                 self._asked = None
                 self._client.sendall(reply)
                 self._proxy.answers[asked] += 1
