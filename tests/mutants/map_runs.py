@@ -9,6 +9,9 @@ PLAN = "engine/machine/map_run.py"
 RANDOM = ("tests/properties/test_families.py", "tests/properties/test_machine.py::test_map_runs")
 """Random executions of Distributed Maps, killed at each commit."""
 
+TROUBLE = "tests/runtime/test_map_run_trouble.py"
+ITEMS_CHANGE = ("tests/targets/test_items.py::test_an_object_that_changes_meanwhile_is_not_read_on",)
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "one_failure_too_many",
@@ -73,5 +76,53 @@ MUTANTS: tuple[Mutant, ...] = (
         "frame.phase is not Phase.MAP_RUN:",
         "what a Map Run came to before it was redriven is not what it comes to",
         unit("test_distributed_map"),
+    ),
+    Mutant(
+        "half_of_an_object_is_another_one",
+        "engine/targets/objects.py",
+        "        if version is not None and ranges.version != version:\n",
+        "        if False:\n",
+        "an object that changes while its items are read fails the run",
+        ITEMS_CHANGE,
+    ),
+    Mutant(
+        "half_of_an_object_in_s3_is_another_one",
+        "engine/targets/s3_objects.py",
+        '        if version is not None and answer["ETag"] != version:\n',
+        "        if False:\n",
+        "an object that changes while its items are read fails the run",
+        ITEMS_CHANGE,
+    ),
+    Mutant(
+        "a_step_is_tried_for_ever",
+        "engine/runtime/map_runs.py",
+        "if self._tries >= MAX_TRIES:",
+        "if self._tries >= 100 * MAX_TRIES:",
+        "a Map Run that cannot go on fails, and is not tried for ever",
+        (f"{TROUBLE}::test_a_run_whose_step_cannot_be_taken_fails_in_the_end",),
+    ),
+    Mutant(
+        "a_stop_waits_for_what_is_read",
+        STEPS,
+        "                self._pages.give_up()\n",
+        "",
+        "a Map Run that is stopped ends though storage does not answer",
+        (f"{TROUBLE}::test_a_run_is_stopped_though_storage_does_not_answer",),
+    ),
+    Mutant(
+        "engines_may_die_of_a_child_for_ever",
+        STEPS,
+        "if attempt > MAX_RUNS:",
+        "if attempt > 100 * MAX_RUNS:",
+        "an Express child that three engines were lost with is given up",
+        ("tests/runtime/test_express_children.py::test_what_outlives_no_node_is_given_up",),
+    ),
+    Mutant(
+        "nobody_is_told_of_a_childs_end",
+        "engine/runtime/entries.py",
+        "    entry.posts.append((map_run, message))\n",
+        "    pass\n",
+        "the last step of a child tells its Map Run",
+        RANDOM,
     ),
 )
