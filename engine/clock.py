@@ -26,18 +26,21 @@ class SeedSource(Protocol):
 
 
 class Entropy:
-    """Deterministic draws from a 128-bit seed (BLAKE2b in counter mode). Same seed, same draws, on every platform."""
+    """Deterministic draws from a 128-bit seed (BLAKE2b in counter mode). Same seed, same draws, on every platform.
 
-    __slots__ = ("_counter", "_seed")
+    `drawn` counts the draws; who sets it back draws the same again.
+    """
+
+    __slots__ = ("_seed", "drawn")
 
     def __init__(self, seed: int) -> None:
         self._seed = seed.to_bytes(16, "big")
-        self._counter = 0
+        self.drawn = 0
 
     def bytes16(self) -> bytes:
         """Sixteen pseudo-random bytes."""
-        self._counter += 1
-        return hashlib.blake2b(self._counter.to_bytes(8, "big"), digest_size=16, key=self._seed).digest()
+        self.drawn += 1
+        return hashlib.blake2b(self.drawn.to_bytes(8, "big"), digest_size=16, key=self._seed).digest()
 
     def uuid4(self) -> UUID:
         """A version 4 UUID."""

@@ -5,6 +5,7 @@
     StepwellError
     ├── JsonTextError            text that is not (acceptable) JSON
     ├── ConfigurationError       a setting, key or server that cannot be used as given
+    ├── TooMuchHereError         reading the data takes more than it may here; it is done elsewhere
     ├── QueryError               how data is read
     │   ├── InvalidQueryError    a path, intrinsic or template that does not parse
     │   ├── EffortError          a path, intrinsic, template or rule that does too much
@@ -57,6 +58,10 @@ class InvalidQueryError(QueryError):
 
 class EffortError(QueryError):
     """Reading the data takes more steps than it may."""
+
+
+class TooMuchHereError(StepwellError):
+    """Reading the data takes more steps than it may in this process. Never leaves the query layer."""
 
 
 class PathNotFoundError(QueryError):

@@ -21,7 +21,8 @@ from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.map_events import Message
 from stepwell.engine.map_ports import NewMapRun
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome, WorkerReport
-from stepwell.engine.query.jsonata import FULL, Evaluation, carry_out
+from stepwell.engine.query.evaluations import carry_out
+from stepwell.engine.query.jsonata import FULL, Evaluation
 from stepwell.engine.query.jsonata import Outcome as EvaluationOutcome
 
 Evaluate: TypeAlias = Callable[[Evaluation], Awaitable[EvaluationOutcome]]

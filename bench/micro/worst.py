@@ -21,7 +21,8 @@ from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Finish
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
 from stepwell.engine.machine.transition import Step, transition
-from stepwell.engine.query.jsonata import FULL, Evaluation, Outcomes, OverBudgetError, carry_out
+from stepwell.engine.query.evaluations import carry_out
+from stepwell.engine.query.jsonata import FULL, Evaluation, Outcomes, OverBudgetError
 
 Tree: TypeAlias = "dict[str, Any]"
 """A definition or the data for one."""

@@ -5,16 +5,15 @@ One Variable with one operator is `query.choice_operators`' part; And, Or, Not a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias, cast
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
 from stepwell.engine.asl import query_rules, rules
 from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.placeholders import left_open
 from stepwell.engine.asl.report import Place, Report
 from stepwell.engine.jsontypes import Json
-from stepwell.engine.query.choice_operators import OPERATORS, compile_condition
-from stepwell.engine.query.effort import FEW, RULE_STEPS, spend
+from stepwell.engine.query.choice_operators import OPERATORS
 from stepwell.engine.query.scope import Scope
 
 Condition: TypeAlias = Callable[[Scope], bool]
@@ -53,19 +52,6 @@ def check_rule(report: Report, rule: Json, place: Place, *, top: bool = True) ->
         report.error(place, f"The value for the field '{operators[0]}' {problem}")
 
 
-def compile_rule(rule: Mapping[str, Json]) -> Condition:
-    """The condition of a rule that `check_rule` found nothing wrong with."""
-    if "And" in rule:
-        return _every(_compile_all(rule["And"]))
-    if "Or" in rule:
-        return _some(_compile_all(rule["Or"]))
-    if "Not" in rule:
-        inner = compile_rule(cast(Mapping[str, Json], rule["Not"]))
-        return lambda scope: not inner(scope)
-    operator = next(key for key in rule if key in OPERATORS)
-    return compile_condition(cast(str, rule["Variable"]), operator, rule[operator])
-
-
 def _check_members(report: Report, rule: Mapping[str, Json], place: Place, *, top: bool, comparison: bool) -> None:
     for key, value in rule.items():
         if key in OPERATORS or key in COMBINATORS:
@@ -102,26 +88,3 @@ def _check_combinator(report: Report, operand: Json, place: tuple[Place, str]) -
     else:
         for index, inner in enumerate(operand):
             check_rule(report, inner, (place, index), top=False)
-
-
-def _compile_all(operand: Json) -> tuple[Condition, ...]:
-    return tuple(compile_rule(cast(Mapping[str, Json], inner)) for inner in cast(Sequence[Json], operand))
-
-
-def _every(conditions: tuple[Condition, ...]) -> Condition:
-    return _counted(len(conditions), lambda scope: all(condition(scope) for condition in conditions))
-
-
-def _some(conditions: tuple[Condition, ...]) -> Condition:
-    return _counted(len(conditions), lambda scope: any(condition(scope) for condition in conditions))
-
-
-def _counted(rules: int, condition: Condition) -> Condition:
-    if rules <= FEW:
-        return condition
-
-    def holds(scope: Scope) -> bool:
-        spend(rules * RULE_STEPS)
-        return condition(scope)
-
-    return holds

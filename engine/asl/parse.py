@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, TypedDict, cast
 
 from stepwell.engine import limits
-from stepwell.engine.asl.conditions import compile_rule
+from stepwell.engine.asl.conditions import JSONPATH_ONLY
 from stepwell.engine.asl.diagnostics import DefinitionError, Diagnostic, DiagnosticCode
 from stepwell.engine.asl.report import Report
 from stepwell.engine.asl.resources import Resource, parse_resource
@@ -47,6 +47,7 @@ from stepwell.engine.asl.states import (
 from stepwell.engine.asl.validate import MachineType, check_definition, check_state
 from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Json
+from stepwell.engine.query.choice_rules import compile_choice, first_match
 from stepwell.engine.query.jsonata import (
     compile_jsonata,
     compile_jsonata_condition,
@@ -56,7 +57,7 @@ from stepwell.engine.query.jsonata import (
 from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
 from stepwell.engine.query.paths import ReferencePath, compile_path_field
 from stepwell.engine.query.scope import Scope
-from stepwell.engine.query.templates import Template, compile_field, compile_template
+from stepwell.engine.query.templates import Template, compile_template, movable_field
 
 IDENTITY: Final = compile_jsonpath("$")
 """InputPath and OutputPath where they are absent."""
@@ -203,17 +204,22 @@ def _task(builder: _Builder, source: _Source) -> TaskState:
 
 
 def _choice(builder: _Builder, source: _Source) -> ChoiceState:
-    compile_condition = compile_rule if source.language is QueryLanguage.JSONPATH else _jsonata_condition
+    rules = source.entries("Choices")
+    if source.language is QueryLanguage.JSONPATH:
+        conditions: list[Json] = [{key: rule[key] for key in rule if key in JSONPATH_ONLY} for rule in rules]
+        matching = compile_choice(cast(Sequence[Mapping[str, Json]], conditions))
+    else:
+        matching = first_match(tuple(map(_jsonata_condition, rules)))
     return ChoiceState(
         **builder.common(source),
+        first_match=matching,
         choices=tuple(
             ChoiceRule(
-                condition=compile_condition(rule),
                 next=cast(str, rule["Next"]),
                 output=_output(source.language, rule),
                 assign=_assignment(source.language, rule),
             )
-            for rule in source.entries("Choices")
+            for rule in rules
         ),
         default=source.text("Default"),
     )
@@ -347,7 +353,7 @@ def _text_value(source: _Source, name: str) -> FieldValue | None:
     """Error or Cause: a constant, or a path or intrinsic call under its name with `Path`."""
     path = source.text(f"{name}Path")
     if path is not None:
-        return FieldValue(f"{name}Path", expression=compile_field(path, f"{name}Path").expression, text=path)
+        return FieldValue(f"{name}Path", expression=movable_field(path, f"{name}Path"), text=path)
     return _constant(source, name)
 
 

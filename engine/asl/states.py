@@ -16,7 +16,7 @@ from stepwell.engine.asl.resources import Resource
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonpath import JsonPath
 from stepwell.engine.query.paths import ReferencePath
-from stepwell.engine.query.scope import Scope
+from stepwell.engine.query.scope import Expression, Scope
 from stepwell.engine.query.templates import Template
 
 __all__ = [
@@ -177,9 +177,8 @@ class TaskState(BaseState):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceRule:
-    """A top-level choice rule: `condition` decides, `next` is where it leads."""
+    """A top-level choice rule: `next` is where it leads."""
 
-    condition: Callable[[Scope], bool]
     next: str
     output: Template | None = None
     assign: Assignment | None = None
@@ -191,6 +190,8 @@ class ChoiceState(BaseState):
 
     type = StateType.CHOICE
     choices: tuple[ChoiceRule, ...]
+    first_match: Expression
+    """Gives the place of the first rule that matches, None if none does."""
     default: str | None = None
 
 

@@ -373,7 +373,7 @@ class Maker:
             )
         else:
             value = self._state_input.value
-            scope = Scope(value, variables=variables, context=lambda: context, entropy=entropy)
+            scope = Scope(value, variables=variables, context=lambda: context, entropy=entropy, heavy=self.heavy)
         return self._selector.document(scope).text
 
 

@@ -8,7 +8,8 @@ from stepwell.engine.machine.chunks import AppliedEvent
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionState
 from stepwell.engine.machine.transition import DEFAULT_SLICE, Step, transition
-from stepwell.engine.query.jsonata import FULL, Evaluation, Outcome, Outcomes, carry_out
+from stepwell.engine.query.evaluations import carry_out
+from stepwell.engine.query.jsonata import FULL, Evaluation, Outcome, Outcomes
 
 
 def all_here(evaluation: Evaluation) -> Outcome:

@@ -47,7 +47,7 @@ class Slice(NamedTuple):
 
     events: int = 256
     bytes: int = 1_048_576
-    steps: int = 100_000
+    steps: int = 50_000
 
 
 class HistoryFullError(Exception):
@@ -113,7 +113,13 @@ class Run:
 
     def scope(self, frame: Frame, input: Json) -> Scope:
         """What an expression of the frame's state sees, with `input` as `$`."""
-        return Scope(input, variables=frame.visible, context=partial(self.context, frame), entropy=self.entropy)
+        return Scope(
+            input,
+            variables=frame.visible,
+            context=partial(self.context, frame),
+            entropy=self.entropy,
+            heavy=self.heavy,
+        )
 
     def states_scope(
         self,

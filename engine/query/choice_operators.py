@@ -226,6 +226,12 @@ _CHECKS: Final[dict[OperandKind, Callable[[Json], str | None]]] = {
 OPERATORS: Final[dict[str, Operator]] = {row.name: row for row in _rows()}
 """Every comparison operator of the States Language, by name."""
 
+LIGHT: Final = frozenset(
+    {"BooleanEquals", "IsBoolean", "IsNull", "IsNumeric", "IsPresent", "IsString", "StringEquals"}
+    | {name for name in OPERATORS if name.startswith("Numeric") and not name.endswith("Path")}
+)
+"""The operators that look through no text, nor read another path."""
+
 
 def compile_comparison(name: str, operand: Json) -> Comparison:
     """Compile one operator with its operand. Raises `InvalidQueryError` for an unknown name or an unfit operand."""

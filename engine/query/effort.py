@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-from stepwell.engine.errors import EffortError, QueryError
+from stepwell.engine.errors import EffortError, QueryError, TooMuchHereError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.limits import MAX_EXPRESSION_BYTES
 from stepwell.engine.query.values import larger_than
@@ -24,7 +24,7 @@ MAX_STEPS: Final = 1_000_000
 size has some 130,000 nodes."""
 MAX_SHARED_STEPS: Final = 2_000_000
 """Steps of all that one state reads."""
-FIELD_STEPS: Final = 6
+FIELD_STEPS: Final = 1
 """Steps that a field of a template takes, whatever it reads."""
 RULE_STEPS: Final = 2
 """Steps that a Choice rule takes, whatever it compares."""
@@ -34,33 +34,76 @@ LONG_TEXT: Final = 1_024
 """Characters from which on looking at a text counts."""
 
 
-_UNBOUNDED: Final = 1 << 62
+MAX_STEPS_HERE: Final = 100_000
+"""Steps that one state may take in the engine's own process, a twentieth of a second; what needs more is carried out elsewhere."""
+
+_NOT_FRESH: Final = -1
 
 
 class Effort:
-    """What is left of the reading under way, and for the readings of the state."""
+    """What is left of the reading under way, and for the readings of the state: in all, and in this process. `bound` tells whether
+    there is a state; without one, each reading is by itself."""
 
-    __slots__ = ("granted", "shared", "steps", "total")
+    __slots__ = ("bound", "fresh", "granted", "here", "shared", "steps", "total")
 
-    def __init__(self) -> None:
-        self.granted = self.steps = MAX_STEPS
-        self.shared = _UNBOUNDED
+    def __init__(self, here: int | None = None) -> None:
+        self.bound = False
+        self.here = MAX_STEPS_HERE if here is None else here
+        self.shared = MAX_SHARED_STEPS
         self.total = 0
+        self.granted = self.steps = min(MAX_STEPS, self.here, self.shared)
+        self.fresh = self.steps
+        """What is left where nothing has been read."""
 
     def begin_state(self) -> int:
         """The readings that come now are those of one state. Gives the steps that have been spent here so far."""
-        if self.steps != MAX_STEPS:  # else nothing was read since the last one
-            self.settle()
-            self.granted = self.steps = MAX_STEPS
-        self.shared = MAX_SHARED_STEPS
+        if self.steps != self.fresh:  # else nothing was read since the last one
+            self._begin()
         return self.total
+
+    def _begin(self) -> None:
+        self.total += self.granted - self.steps
+        self.here, self.shared = MAX_STEPS_HERE, MAX_SHARED_STEPS
+        self.fresh = self.granted = self.steps = min(MAX_STEPS, self.here, self.shared)
 
     def settle(self) -> None:
         """The reading under way is over."""
         spent = self.granted - self.steps
+        if not spent:
+            return
+        if not self.bound:
+            self._begin()
+            return
         self.total += spent
         self.shared = max(self.shared - spent, 0)
-        self.granted = self.steps = min(MAX_STEPS, self.shared)
+        self.here = max(self.here - spent, 0)
+        self.granted = self.steps = min(MAX_STEPS, self.shared, self.here)
+
+    def took(self, steps: int) -> None:
+        """So many steps were taken elsewhere. Raises `EffortError` when the state has taken too many."""
+        self.settle()
+        self.fresh = _NOT_FRESH
+        self.shared -= steps
+        if self.shared < 0:
+            self.shared = 0
+            raise _too_much()
+        self.granted = self.steps = min(MAX_STEPS, self.shared, self.here)
+
+    def used_up(self) -> None:
+        """More has been spent than was granted. Raises what follows from that, if anything."""
+        if not self.bound and self.granted < MAX_STEPS:
+            self.steps += MAX_STEPS - self.granted
+            self.granted = MAX_STEPS
+            if self.steps >= 0:
+                return
+        self.steps = 0
+        if self.bound and self.granted == self.here:
+            raise TooMuchHereError("Reading the data takes more than it may in this process.")
+        raise _too_much()
+
+    def spent(self) -> int:
+        """The steps that have been spent so far."""
+        return self.total + self.granted - self.steps
 
 
 _EVERYBODY: Final = Effort()
@@ -80,16 +123,14 @@ def begin() -> None:
 def begin_states() -> Effort:
     """The readings that come now are those of one state; call `begin_state` of what is given for the next one."""
     left = _current.get()
+    left.bound = True
     left.begin_state()
     return left
 
 
 def end_states() -> None:
     """The readings that come now are nobody's in particular."""
-    left = _current.get()
-    if left.steps != MAX_STEPS:
-        left.settle()
-    left.shared = _UNBOUNDED
+    _current.get().bound = False
 
 
 @contextmanager
@@ -102,16 +143,48 @@ def of_state() -> Iterator[None]:
         end_states()
 
 
+@contextmanager
+def carried_out() -> Iterator[Effort]:
+    """The readings in here are what one state asked to have carried out: counted by themselves, and held to nothing but what any
+    state may do."""
+    left = Effort(here=MAX_SHARED_STEPS + 1)
+    left.bound = True
+    before = _current.set(left)
+    try:
+        yield left
+    finally:
+        _current.reset(before)
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """What is read in here is not counted: it cannot be much."""
+    before = _current.set(Effort())
+    try:
+        yield
+    finally:
+        _current.reset(before)
+
+
+def took(steps: int) -> None:
+    """Count steps that were taken elsewhere. Raises `EffortError` when the state has taken too many."""
+    _current.get().took(steps)
+
+
 def spend(steps: int) -> None:
-    """Count steps of the reading. Raises `EffortError` when it has done too many."""
+    """Count steps of the reading. Raises `EffortError` when it has done too many, `TooMuchHereError` when that many may be done elsewhere
+    only."""
     left = _current.get()
     left.steps -= steps
     if left.steps < 0:
-        left.steps = 0
-        raise EffortError(
-            f"Reading it takes more than {MAX_STEPS} steps, or all that the state reads takes more than {MAX_SHARED_STEPS} "
-            "together (a step is a node that is looked at); that takes too long. Read less of the data at once, or do it in a task"
-        )
+        left.used_up()
+
+
+def _too_much() -> EffortError:
+    return EffortError(
+        f"Reading it takes more than {MAX_STEPS} steps, or all that the state reads takes more than {MAX_SHARED_STEPS} "
+        "together (a step is a node that is looked at); that takes too long. Read less of the data at once, or do it in a task"
+    )
 
 
 def spend_on_text(text: str, chars: int) -> None:

@@ -64,6 +64,11 @@ def choice_takes_too_long(reason: str) -> StatesError:
     return StatesError(ErrorName.RUNTIME, f"The choice rules cannot be evaluated: {reason}")
 
 
+def takes_too_long(reason: str) -> StatesError:
+    """Data cannot be read within the limits, wherever that is done."""
+    return StatesError(ErrorName.RUNTIME, f"The data cannot be read: {reason}")
+
+
 def intrinsic_argument_not_found(call: str, path: str, document: Json) -> StatesError:
     """A path given to an intrinsic function leads nowhere."""
     return StatesError(

@@ -12,6 +12,7 @@ from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.failures import invalid_path, result_path_mismatch
 from stepwell.engine.query.jsonpath import CONTEXT, INPUT, JsonPath, compile_jsonpath
 from stepwell.engine.query.jsonpath.tokens import Index, Property
+from stepwell.engine.query.movable import Kind, Movable
 from stepwell.engine.query.scope import Expression, Scope
 
 
@@ -31,7 +32,7 @@ def path_reader(path: JsonPath) -> Expression:
         except QueryError as error:
             raise invalid_path(path.text, str(error)) from None
 
-    return read
+    return read if path.plain else Movable(read, Kind.PATH, path.text)
 
 
 def document_of(path: JsonPath, scope: Scope) -> Json:

@@ -14,7 +14,7 @@ from stepwell.engine.clock import Entropy
 from stepwell.engine.jsontypes import Document, Json
 
 if TYPE_CHECKING:
-    from stepwell.engine.query.jsonata.evaluation import Evaluation, Outcome
+    from stepwell.engine.query.evaluation import Evaluation, Outcome
 
 Heavy: TypeAlias = "Callable[[Evaluation], Outcome]"
 """Carries out an evaluation that needs more than it may use in this process."""
@@ -27,13 +27,14 @@ def _no_context() -> Json:
 
 
 class Scope:
-    """`input` is `$`, `variables` holds `$name` without the dollar, `context` is `$$`.
+    """`input` is `$`, `variables` holds `$name` without the dollar, `context` is `$$`; `heavy` carries out what needs too much (None:
+    nobody does).
 
     The context object is built by a factory, at most once and only when an expression asks, because most never do.
     A scope is read-only to expressions except for `entropy`, whose draws follow the order of evaluation.
     """
 
-    __slots__ = ("_context", "_factory", "entropy", "input", "variables")
+    __slots__ = ("_context", "_factory", "entropy", "heavy", "input", "variables")
 
     def __init__(
         self,
@@ -42,7 +43,9 @@ class Scope:
         variables: Mapping[str, Json] = _NO_VARIABLES,
         context: Callable[[], Json] = _no_context,
         entropy: Entropy | None = None,
+        heavy: Heavy | None = None,
     ) -> None:
+        self.heavy = heavy
         self.input = input
         self.variables = variables
         self.entropy = Entropy(0) if entropy is None else entropy
@@ -59,14 +62,16 @@ class Scope:
 
     def with_input(self, value: Json) -> Scope:
         """The same variables, context and entropy around another input. The context is still built at most once."""
-        return Scope(value, variables=self.variables, context=lambda: self.context, entropy=self.entropy)
+        return Scope(
+            value, variables=self.variables, context=lambda: self.context, entropy=self.entropy, heavy=self.heavy
+        )
 
 
 class StatesScope(Scope):
     """What a JSONata expression reads. `document`, `result` and `error_output` are `$states.input`, `$states.result` and
-    `$states.errorOutput`; `now` is the time in milliseconds; `heavy` carries out what needs too much (None: nobody does)."""
+    `$states.errorOutput`; `now` is the time in milliseconds."""
 
-    __slots__ = ("document", "error_output", "heavy", "now", "result")
+    __slots__ = ("document", "error_output", "now", "result")
 
     def __init__(
         self,
@@ -80,12 +85,11 @@ class StatesScope(Scope):
         now: int = 0,
         heavy: Heavy | None = None,
     ) -> None:
-        super().__init__(None, variables=variables, context=context, entropy=entropy)
+        super().__init__(None, variables=variables, context=context, entropy=entropy, heavy=heavy)
         self.document = document
         self.result = result
         self.error_output = error_output
         self.now = now
-        self.heavy = heavy
 
 
 Expression: TypeAlias = Callable[[Scope], Json]

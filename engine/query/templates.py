@@ -23,6 +23,7 @@ from stepwell.engine.query.failures import (
 )
 from stepwell.engine.query.intrinsics import PREFIX, Intrinsic, compile_intrinsic
 from stepwell.engine.query.jsonpath import JsonPath, compile_jsonpath
+from stepwell.engine.query.movable import Kind, Movable
 from stepwell.engine.query.paths import document_of
 from stepwell.engine.query.scope import Expression, Scope
 from stepwell.engine.query.values import larger_than
@@ -80,11 +81,13 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A compiled path or call that a field holds; `variables` as in `Template`; `calls` counts it and the calls within it."""
+    """A compiled path or call that a field holds; `variables` as in `Template`; `calls` counts it and the calls within it; `light` tells that
+    it takes no effort, whatever the data are."""
 
     expression: Expression
     variables: frozenset[str]
     calls: int = 1
+    light: bool = False
 
     def __call__(self, scope: Scope) -> Json:
         return self.expression(scope)
@@ -100,6 +103,8 @@ def compile_template(template: Json) -> Template:
         return Template(lambda scope: template, constant=True, variables=frozenset())
     if builder.calls > FEW:
         expression = _bounded(expression, builder.calls * FIELD_STEPS)
+    if builder.calls > FEW or not builder.light:
+        expression = Movable(expression, Kind.TEMPLATE, template)
     return Template(expression, constant=False, variables=frozenset(builder.variables))
 
 
@@ -126,10 +131,16 @@ def compile_field(text: str, name: str) -> Field:
     `StatesError` with AWS's cause, which repeats the name."""
     if text.startswith(PREFIX):
         call: Intrinsic = compile_intrinsic(text)
-        return Field(call.expression, call.variables, call.calls)
+        return Field(call.expression, call.variables, call.calls, call.light)
     path = compile_jsonpath(text)
     variables = frozenset() if path.variable is None else frozenset({path.variable})
-    return Field(_field_reader(path, name), variables)
+    return Field(_field_reader(path, name), variables, light=path.plain)
+
+
+def movable_field(text: str, name: str) -> Expression:
+    """As `compile_field`, for a field by itself."""
+    field = compile_field(text, name)
+    return field.expression if field.light else Movable(field.expression, Kind.FIELD, [text, name])
 
 
 def _field_reader(path: JsonPath, name: str) -> Expression:
@@ -156,6 +167,8 @@ class _Builder:
         self.variables: set[str] = set()
         self.calls = 0
         """Fields that are computed, and the calls of functions in them."""
+        self.light = True
+        """Whether none of them takes any effort, whatever the data are."""
 
     def build(self, part: Json, location: tuple[str, ...]) -> Expression | None:
         if not isinstance(part, dict | list):
@@ -214,6 +227,7 @@ class _Builder:
             self.report(location, message, str(error))
             return None
         self.calls += field.calls
+        self.light = self.light and field.light
         self.variables.update(field.variables)
         return field.expression
 

@@ -13,7 +13,9 @@ from typing import Final
 import msgspec
 
 from stepwell.engine.helper_processes import limit_memory, limit_processor, own_channel, receive, send
-from stepwell.engine.query.jsonata.evaluation import FULL, Evaluation, Outcome, carry_out
+from stepwell.engine.query.evaluation import Evaluation, Outcome
+from stepwell.engine.query.evaluations import carry_out
+from stepwell.engine.query.jsonata.evaluation import FULL
 
 TOO_MUCH: Final = Outcome(code="U1001", message="The evaluation ran out of memory", limit=True)
 

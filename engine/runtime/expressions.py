@@ -26,7 +26,7 @@ import msgspec
 from stepwell.engine import limits
 from stepwell.engine.errors import ExpressionsUnavailableError
 from stepwell.engine.helper_processes import receive, send, start
-from stepwell.engine.query.jsonata.evaluation import Evaluation, Outcome, key_of
+from stepwell.engine.query.evaluation import Evaluation, Outcome, key_of
 from stepwell.engine.runtime import expression_process
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def _ask(channel: socket.socket, frame: bytes, seconds: float) -> bytes | None:
 
 def _explained(outcome: Outcome) -> Outcome:
     """A limit of the library's, in words that say what to do. The depth of calls is an error that JSONata itself knows."""
-    if not outcome.limit or outcome.code == "D1011":
+    if not outcome.limit or outcome.code == "D1011" or outcome.steps:  # else it has been said
         return outcome
     if outcome.code == "D1012":
         return TOOK_TOO_LONG

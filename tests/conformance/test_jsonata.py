@@ -11,7 +11,8 @@ import jlens
 import msgspec
 
 from stepwell.engine.jsontypes import Json, write_text
-from stepwell.engine.query.jsonata.evaluation import FULL, Evaluation, Outcome, carry_out
+from stepwell.engine.query.evaluation import Evaluation, Outcome
+from stepwell.engine.query.jsonata.evaluation import FULL, carry_out
 from stepwell.engine.query.jsonata.expressions import NO_DOCUMENT
 from stepwell.engine.query.jsonata.wording import shown_code
 from stepwell.engine.query.values import frozen, json_equal

@@ -12,7 +12,7 @@ import pytest
 
 from stepwell.engine.errors import ExpressionsUnavailableError
 from stepwell.engine.limits import JSONATA_MEMORY_BYTES
-from stepwell.engine.query.jsonata.evaluation import Evaluation, Outcome
+from stepwell.engine.query.evaluation import Evaluation, Outcome
 from stepwell.engine.runtime import expressions as expressions_module
 from stepwell.engine.runtime.expressions import HELPERS, Expressions, Helper, carry_out_apart
 from tests.support.waiting import until
@@ -207,3 +207,23 @@ async def test_a_caller_that_goes_away_leaves_the_evaluation_to_others(expressio
     await asyncio.sleep(0)
     first.cancel()
     assert (await second).text == "5050"
+
+
+def test_paths_that_take_too_much_in_the_engine_are_carried_out_too(helper: Helper) -> None:
+    document = '{"input": {"a": [[1], [2, 3]]}, "variables": {"v": 7}, "context": null}'
+    source = '{"n.$": "$..*.*", "v.$": "$v", "id.$": "States.MathRandom(1, 9)"}'
+    template = Evaluation(source, document, seed=5, kind="template")
+    outcome = helper.carry_out(template)
+    assert outcome.text is not None
+    assert outcome.text.startswith('{"n":[[1],[2,3],1,2,3],"v":7,"id":')
+    assert helper.carry_out(template) == outcome
+    nowhere = helper.carry_out(Evaluation('"$.b.c"', document, kind="path"))
+    assert (nowhere.code, nowhere.limit) == ("States.Runtime", False)
+
+
+def test_a_path_that_does_not_come_to_an_end_is_ended(helper: Helper) -> None:
+    nested = "[" * 300 + "]" * 300
+    document = f'{{"input": {nested}, "variables": {{}}, "context": null}}'
+    outcome = helper.carry_out(Evaluation('"$..*..*..*..*"', document, kind="path"))
+    assert outcome.limit
+    assert outcome.code in ("States.Runtime", "D1012")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from stepwell.engine.asl.states import ChoiceRule, ChoiceState
-from stepwell.engine.errors import EffortError
+from stepwell.engine.asl.states import ChoiceState
 from stepwell.engine.machine.dataflow import field_scope, hand_on, hand_on_as
 from stepwell.engine.machine.decisions import DecisionKind
 from stepwell.engine.machine.run import Run
 from stepwell.engine.machine.snapshot import Frame
-from stepwell.engine.query.effort import FEW, RULE_STEPS, begin, spend
-from stepwell.engine.query.failures import choice_takes_too_long
-from stepwell.engine.query.scope import Scope
 from stepwell.engine.states_errors import ErrorName, StatesError
 
 
@@ -18,8 +14,9 @@ def run_choice(run: Run, frame: Frame) -> None:
     """Run the body of a Choice state. A rule has its own Assign and Output; the state's belong to its Default."""
     state = frame.current
     assert isinstance(state, ChoiceState)
-    index = _first_match(state.choices, field_scope(run, frame))
+    index = state.first_match(field_scope(run, frame))
     if index is not None:
+        assert isinstance(index, int)
         rule = state.choices[index]
         run.decide(frame, DecisionKind.RULE, index)
         hand_on_as(run, frame, rule.next, rule.output, rule.assign)
@@ -31,16 +28,3 @@ def run_choice(run: Run, frame: Frame) -> None:
         )
     run.decide(frame, DecisionKind.DEFAULT)
     hand_on(run, frame, state.default)
-
-
-def _first_match(rules: tuple[ChoiceRule, ...], scope: Scope) -> int | None:
-    try:
-        begin()
-        for index, rule in enumerate(rules):
-            if index % FEW == FEW - 1:
-                spend(FEW * RULE_STEPS)
-            if rule.condition(scope):
-                return index
-    except EffortError as error:
-        raise choice_takes_too_long(str(error)) from None
-    return None

@@ -130,7 +130,9 @@ def item_input(run: Run, frame: Frame, index: int) -> Document:
 
     if is_jsonata_state(frame):
         return state.item_selector.document(run.states_scope(frame, context=context))
-    scope = Scope(state_input(run, frame).value, variables=frame.visible, context=context, entropy=run.entropy)
+    scope = Scope(
+        state_input(run, frame).value, variables=frame.visible, context=context, entropy=run.entropy, heavy=run.heavy
+    )
     return Document.of(state.item_selector(scope))
 
 

@@ -26,9 +26,10 @@ PREFIX = "States."
 
 
 class Intrinsic:
-    """A compiled call; `variables` names the variables its paths read, without the dollar; `calls` counts it and those within it."""
+    """A compiled call; `variables` names the variables its paths read, without the dollar; `calls` counts it and those within it;
+    `light` tells that it takes no effort, whatever the data are."""
 
-    __slots__ = ("call", "calls", "expression", "text", "variables")
+    __slots__ = ("call", "calls", "expression", "light", "text", "variables")
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -36,6 +37,7 @@ class Intrinsic:
         self.calls = _calls(call)
         self.variables = frozenset(path.variable for path in _paths(call) if path.variable is not None)
         self.expression: Expression = _compile_call(call)
+        self.light = _is_light(call)
 
     def __call__(self, scope: Scope) -> Json:
         return self.expression(scope)
@@ -51,6 +53,14 @@ def compile_intrinsic(text: str) -> Intrinsic:
 
 def _calls(argument: Argument) -> int:
     return 1 + sum(map(_calls, argument.arguments)) if isinstance(argument, Call) else 0
+
+
+def _is_light(argument: Argument) -> bool:
+    if isinstance(argument, JsonPath):
+        return argument.plain
+    return not isinstance(argument, Call) or (
+        FUNCTIONS[argument.name].light and all(map(_is_light, argument.arguments))
+    )
 
 
 def _paths(argument: Argument) -> Iterator[JsonPath]:

@@ -38,13 +38,15 @@ _ALGORITHMS: Final = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-3
 
 @dataclass(frozen=True, slots=True)
 class IntrinsicFunction:
-    """`least` and `most` count the arguments; no `most` means any number. `draws` tells that it uses entropy."""
+    """`least` and `most` count the arguments; no `most` means any number. `draws` tells that it uses entropy, `light` that it takes no
+    effort, whatever it is given."""
 
     name: str
     least: int
     most: int | None
     call: Implementation
     draws: bool = False
+    light: bool = False
 
 
 def fill(pieces: Sequence[str], values: Sequence[Json]) -> str:
@@ -226,8 +228,8 @@ def _utf8(value: str) -> bytes:
 _TABLE: Final = (
     IntrinsicFunction("States.Array", 0, None, _array),
     IntrinsicFunction("States.ArrayContains", 2, 2, _array_contains),
-    IntrinsicFunction("States.ArrayGetItem", 2, 2, _array_get_item),
-    IntrinsicFunction("States.ArrayLength", 1, 1, _array_length),
+    IntrinsicFunction("States.ArrayGetItem", 2, 2, _array_get_item, light=True),
+    IntrinsicFunction("States.ArrayLength", 1, 1, _array_length, light=True),
     IntrinsicFunction("States.ArrayPartition", 2, 2, _array_partition),
     IntrinsicFunction("States.ArrayRange", 3, 3, _array_range),
     IntrinsicFunction("States.ArrayUnique", 1, 1, _array_unique),
@@ -237,11 +239,11 @@ _TABLE: Final = (
     IntrinsicFunction("States.Hash", 2, 2, _hash),
     IntrinsicFunction("States.JsonMerge", 3, 3, _json_merge),
     IntrinsicFunction("States.JsonToString", 1, 1, _json_to_string),
-    IntrinsicFunction("States.MathAdd", 2, 2, _math_add),
-    IntrinsicFunction("States.MathRandom", 2, 3, _math_random, draws=True),
+    IntrinsicFunction("States.MathAdd", 2, 2, _math_add, light=True),
+    IntrinsicFunction("States.MathRandom", 2, 3, _math_random, draws=True, light=True),
     IntrinsicFunction("States.StringSplit", 2, 2, _string_split),
     IntrinsicFunction("States.StringToJson", 1, 1, _string_to_json),
-    IntrinsicFunction("States.UUID", 0, 0, _uuid, draws=True),
+    IntrinsicFunction("States.UUID", 0, 0, _uuid, draws=True, light=True),
 )
 
 FUNCTIONS: Final[dict[str, IntrinsicFunction]] = {function.name: function for function in _TABLE}

@@ -8,16 +8,8 @@ There is no input document: `$`, `$$` and names without a dollar are undefined a
 carries out. It must not know which state is running.
 """
 
-from stepwell.engine.query.jsonata.evaluation import (
-    FULL,
-    IN_PROCESS,
-    Evaluation,
-    Known,
-    Outcome,
-    Outcomes,
-    OverBudgetError,
-    carry_out,
-)
+from stepwell.engine.query.evaluation import Evaluation, Known, Outcome, Outcomes, OverBudgetError
+from stepwell.engine.query.jsonata.evaluation import FULL, IN_PROCESS, Budget, carry_out
 from stepwell.engine.query.jsonata.expressions import (
     Jsonata,
     compile_jsonata,
@@ -30,6 +22,7 @@ from stepwell.engine.query.jsonata.templates import compile_jsonata_template
 __all__ = [
     "FULL",
     "IN_PROCESS",
+    "Budget",
     "Evaluation",
     "Jsonata",
     "Known",

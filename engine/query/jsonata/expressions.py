@@ -17,16 +17,9 @@ import msgspec
 from stepwell.engine.errors import InvalidQueryError
 from stepwell.engine.jsontypes import Document, Json, write_text
 from stepwell.engine.query import failures
+from stepwell.engine.query.evaluation import Evaluation, Outcome, Outcomes, OverBudgetError
 from stepwell.engine.query.jsonata import functions
-from stepwell.engine.query.jsonata.evaluation import (
-    IN_PROCESS,
-    IN_PROCESS_SMALL,
-    Evaluation,
-    Outcome,
-    Outcomes,
-    OverBudgetError,
-    carry_out,
-)
+from stepwell.engine.query.jsonata.evaluation import IN_PROCESS, IN_PROCESS_SMALL, carry_out
 from stepwell.engine.query.jsonata.names import functions_named, read_as_variables
 from stepwell.engine.query.jsonata.pace import Pace
 from stepwell.engine.query.jsonata.quick import judge

@@ -16,7 +16,7 @@ from stepwell.engine.errors import InvalidQueryError, PathNotFoundError
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.query.jsonpath.parser import parse_path
 from stepwell.engine.query.jsonpath.tokens import Index, ParsedPath, Property
-from stepwell.engine.query.jsonpath.walk import compile_evaluator
+from stepwell.engine.query.jsonpath.walk import compile_evaluator, is_plain
 from stepwell.engine.query.scope import Expression, Scope
 
 INPUT: Final = "$"
@@ -28,17 +28,19 @@ _VARIABLE: Final = re.compile(r"\$([^\W\d]\w*)(.*)", re.DOTALL)
 class JsonPath:
     """A compiled path. Call it with a scope, or call `evaluate` with the document the root stands for.
 
-    `root` is `$`, `$$` or the variable's name. `parsed` holds the tokens, for validation and reference paths.
+    `root` is `$`, `$$` or the variable's name. `parsed` holds the tokens, for validation and reference paths. `plain`: it has names
+    and indexes only, one each, and takes no effort.
     `expression` does what calling the path does, one call cheaper.
     """
 
-    __slots__ = ("definite", "evaluate", "expression", "parsed", "root", "text")
+    __slots__ = ("definite", "evaluate", "expression", "parsed", "plain", "root", "text")
 
     def __init__(self, text: str, root: str, parsed: ParsedPath) -> None:
         self.text = text
         self.root = root
         self.parsed = parsed
         self.definite: bool = parsed.definite
+        self.plain = is_plain(parsed)
         self.evaluate: Callable[[Json], Json] = compile_evaluator(parsed)
         self.expression: Expression = _bind(root, self.evaluate)
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from stepwell.engine.errors import InvalidQueryError, JsonTextError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json, write_text
-from stepwell.engine.query.effort import begin, bounded, spend
+from stepwell.engine.query.effort import begin, bounded, spend, uncounted
 from stepwell.engine.query.jsonpath.filters import Predicate, Reader, compile_filter
 from stepwell.engine.query.jsonpath.functions import FUNCTIONS
 from stepwell.engine.query.jsonpath.operators import UNDEFINED
@@ -67,10 +67,16 @@ def compile_evaluator(path: ParsedPath) -> Callable[[Json], Json]:
 
     def explain(document: Json) -> Json:
         # Compiled only when it is needed, to raise the error that says where the path broke off.
-        return _reader(path, _Rules(0))(document, document)
+        with uncounted():
+            return _reader(path, _Rules(0))(document, document)
 
     names, all_names = fast
     return _by_names(names, explain) if all_names and len(names) <= 4 else _by_steps(names, explain)
+
+
+def is_plain(path: ParsedPath) -> bool:
+    """Whether the path is made of single names and indexes only, whose reading takes no effort."""
+    return _plain(path.tokens) is not None
 
 
 def _repeats(token: Token) -> bool:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.engine.asl.conditions import check_rule, compile_rule
+from stepwell.engine.asl.conditions import check_rule
 from stepwell.engine.asl.report import Report
 from stepwell.engine.query.choice_operators import OPERATORS, OperandKind
+from stepwell.engine.query.choice_rules import compile_rule
 from stepwell.engine.query.scope import Scope
 from stepwell.engine.states_errors import ErrorName, StatesError
 from tests.unit.asl.definitions import body, errors, jsonata, machine, texts

@@ -175,8 +175,11 @@ def test_choice() -> None:
     state = only(body("Choice", Choices=rules))
     assert isinstance(state, ChoiceState)
     assert state.default == "End"
-    assert [rule.condition(Scope({"a": 1})) for rule in state.choices] == [True, False]
-    assert [rule.condition(Scope({})) for rule in state.choices[1:]] == [True]
+    assert state.first_match(Scope({"a": 1})) == 0
+    assert state.first_match(Scope({"a": 2})) is None
+    other = only(body("Choice", Choices=rules[::-1]))
+    assert isinstance(other, ChoiceState)
+    assert other.first_match(Scope({})) == 0
     assert state.choices[0].assign is not None
     assert state.choices[1].assign is None
 

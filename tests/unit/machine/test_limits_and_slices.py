@@ -9,10 +9,15 @@ from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.clock import Entropy
 from stepwell.engine.limits import MAX_ASSIGN_BYTES, MAX_HISTORY_EVENTS
 from stepwell.engine.machine import events
-from stepwell.engine.machine.commands import StartTimer, Status, TimerKind
+from stepwell.engine.machine.chunks import AppliedEvent
+from stepwell.engine.machine.commands import Finish, StartTimer, Status, TimerKind
+from stepwell.engine.machine.replay import replay
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionState, Workflow
-from stepwell.engine.machine.transition import DEFAULT_SLICE, transition
+from stepwell.engine.machine.transition import DEFAULT_SLICE, Step, transition
+from stepwell.engine.query.evaluation import Outcomes, OverBudgetError, key_of
+from stepwell.engine.query.evaluations import carry_out
+from stepwell.engine.query.jsonata import FULL
 from tests.support.local_machine import START, LocalMachine, info_of, raw, run, succeeds
 from tests.unit.machine.build import Definition, inner, machine, map_, parallel, pass_, task
 
@@ -57,6 +62,26 @@ def test_a_slice_is_bounded_by_what_paths_look_at_too() -> None:
         parse_definition(json.dumps(machine(*states))), ExecutionState(info_of()), events.Started(raw(MANY)), START, Entropy(1)
     )  # fmt: skip
     assert step.more and 1 + 2 * 4 < len(step.events) < 1 + 2 * 10
+
+
+def test_what_takes_too_much_here_is_asked_for_and_the_event_applied_again() -> None:
+    select = {"Parameters": {"n.$": "$.a[?(@.k in $.a[*].k)].length()", "id.$": "States.UUID()"}}
+    model = parse_definition(json.dumps(machine(pass_(**select))))
+    data = raw({"a": [{"k": number} for number in range(400)]})
+
+    def begin(heavy: Outcomes | None) -> Step:
+        return transition(
+            model, ExecutionState(info_of()), events.Started(data), START, Entropy(1), DEFAULT_SLICE, heavy
+        )
+
+    with pytest.raises(OverBudgetError) as needs:
+        begin(None)
+    known = Outcomes([(key_of(needs.value.evaluation), carry_out(needs.value.evaluation, FULL))])
+    step = begin(known)
+    (finish,) = (one for one in step.commands if isinstance(one, Finish))
+    assert finish.status is Status.SUCCEEDED
+    applied = AppliedEvent(events.Started(data), START, 1, step.first_event, known.holds)
+    assert replay(model, ExecutionState(info_of()), applied).events == step.events
 
 
 def test_the_paths_of_one_state_are_bounded_together() -> None:
