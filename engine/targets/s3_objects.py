@@ -203,7 +203,10 @@ def _reason(error: Exception, demand: Demand) -> str:
     """What went wrong, without the request and its secrets."""
     code = _code(error)
     if code is None:
-        return f"{type(error).__name__}: {str(error)[:200]}"
+        said = str(error)[:200].rstrip(".") or "it failed"
+        return (
+            f"{said}. STEPWELL_BUCKETS names no such bucket, so S3 was asked; STEPWELL_S3_ENDPOINT_URL says which one."
+        )
     message = _HEAD_REASONS.get(code) or _told(error).get("Message") or "refused"
     reason = f"{message} (Service: S3, Error Code: {code})"
     if code in _REFUSED and demand.owner is not None:

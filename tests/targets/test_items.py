@@ -137,6 +137,22 @@ async def test_what_is_no_array_of_json(storage: Objects, text: str, cause: str)
     assert caught.value.error == "States.ItemReaderFailed"
 
 
+async def test_a_line_that_is_no_json_is_told_of_with_its_place(storage: Objects) -> None:
+    await storage.put("items", "file", b'{"a": 1}\n\n{"a":\n')
+    with pytest.raises(
+        StatesError, match="object 'file' of bucket 'items' holds an item that is not valid JSON, at byte 10"
+    ):
+        await all_of(storage, reader(InputType="JSONL"))
+
+
+async def test_a_row_that_is_no_utf8_is_told_of_with_its_place(storage: Objects) -> None:
+    await storage.put("items", "file", b"a,b\n1,\xe9\n")
+    with pytest.raises(
+        StatesError, match="object 'file' of bucket 'items' cannot be read as CSV: the row at byte 4 is not"
+    ):
+        await all_of(storage, reader(InputType="CSV", CSVHeaderLocation="FIRST_ROW"))
+
+
 async def test_json_lines(storage: Objects) -> None:
     text = "\n".join(json.dumps(row) for row in ROWS[:9]) + "\n\n" + json.dumps(ROWS[9])
     await storage.put("items", "file", text.encode())

@@ -43,10 +43,10 @@ async def record(stream: Stream, delimiter: str, most: int) -> list[str] | None:
     if line is None:
         return None
     if b'"' not in line and b"\\" not in line:
-        text = _decoded(line, start).rstrip("\r\n")
+        text = _decoded(line, stream.name, start).rstrip("\r\n")
         return text.split(delimiter, most) if text else []
     found = Record(delimiter, most)
-    while not await _fed(found, _decoded(line, start)):
+    while not await _fed(found, _decoded(line, stream.name, start)):
         line = await stream.line()
         if line is None:
             raise ObjectError(f"{stream.name} cannot be read as CSV: a quote in the row at byte {start} is not closed.")
@@ -55,11 +55,13 @@ async def record(stream: Stream, delimiter: str, most: int) -> list[str] | None:
     return found.values
 
 
-def _decoded(line: bytes, start: int) -> str:
+def _decoded(line: bytes, name: str, start: int) -> str:
     try:
         return line.decode("utf-8" if start else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ObjectError(f"The row at byte {start} is not UTF-8: {error.reason}.") from None
+        raise ObjectError(
+            f"{name} cannot be read as CSV: the row at byte {start} is not UTF-8 ({error.reason}). Save it as UTF-8."
+        ) from None
 
 
 async def _fed(record: Record, text: str) -> bool:

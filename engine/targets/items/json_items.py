@@ -51,22 +51,26 @@ async def array_items(stream: Stream, pointer: str | None, *, resumed: bool) -> 
 
 async def lines(stream: Stream) -> AsyncIterator[tuple[bytes, int]]:
     """The values of JSON Lines, each with the place behind it. Empty lines are left out. Raises `ObjectError`."""
+    start = stream.at
     while (line := await stream.line()) is not None:
         text = line.strip()
         if text:
-            yield await _checked(text), stream.at
+            yield await _checked(text, stream.name, start), stream.at
+        start = stream.at
 
 
-async def _checked(text: bytes) -> bytes:
-    """An item as compact JSON text, if it is JSON."""
-    return await asyncio.to_thread(_compact, text) if len(text) > _LONG_ITEM else _compact(text)
+async def _checked(text: bytes, name: str, start: int) -> bytes:
+    """An item as compact JSON text, if it is JSON; it stands in the object `name` from the byte `start` on."""
+    return (
+        await asyncio.to_thread(_compact, text, name, start) if len(text) > _LONG_ITEM else _compact(text, name, start)
+    )
 
 
-def _compact(text: bytes) -> bytes:
+def _compact(text: bytes, name: str, start: int) -> bytes:
     try:
         return write(read(text))
     except JsonTextError as error:
-        raise ObjectError(f"An item is not valid JSON. {error}") from None
+        raise ObjectError(f"{name} holds an item that is not valid JSON, at byte {start}. {error}") from None
 
 
 async def _peek(stream: Stream) -> bytes:
@@ -97,7 +101,8 @@ async def _next(stream: Stream) -> bool:
 
 async def _value(stream: Stream) -> bytes:
     """Cut out the next value."""
-    return await _checked(stream.take(await _end(stream)))
+    start = stream.at
+    return await _checked(stream.take(await _end(stream)), stream.name, start)
 
 
 async def _end(stream: Stream) -> int:
