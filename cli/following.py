@@ -205,6 +205,9 @@ def show_execution(output: Output, view: Mapping[str, Any], map_runs: Sequence[M
     )
     for line in failure_lines(view):
         output.say(line)
+    for run in map_runs:
+        if run["items"]["failed"] + run["items"]["timedOut"]:
+            output.say(f"  its failed items: stepwell map-runs children {run['arn']} --status failed")
     for member in ("input", "output"):
         if member in view and not output.json:
             output.say(click.style(member, fg="bright_black"))

@@ -31,6 +31,8 @@ class Progress:
         self._entered: dict[int, tuple[int, float]] = {}
         self._joins: dict[str, list[tuple[tuple[int, float], int]]] = {}
         self._failed: set[int] = set()
+        self._came_in: set[int] = set()
+        """The events of entering a state: what fails right behind one has no event of its own."""
         self._attempts: dict[tuple[int, str], int] = {}
         self._map_runs: dict[str, Mapping[str, Any]] = {}
         self._told_of: dict[str, str] = {}
@@ -78,6 +80,7 @@ class Progress:
             if kind.endswith("StateEntered"):
                 self._state[id] = str(event["details"].get("name", ""))
                 self._entered[id] = (id, at)
+                self._came_in.add(id)
                 if kind.startswith(("Parallel", "Map")):
                     self._joins.setdefault(self._state[id], []).append((self._entered[id], self._depth[id]))
             elif kind in {"ParallelStateExited", "MapStateExited"} and self._joins.get(
@@ -97,6 +100,9 @@ class Progress:
         kind, details = event["type"], event["details"]
         if kind == "ExecutionRedriven":
             return self._row(event, "↻", "yellow", "redriven", "goes on from where it failed")
+        if kind == "MapRunFailed" or (kind == "ExecutionFailed" and event["previousId"] in self._came_in):
+            text = failure_text(details.get("error"), details.get("cause"))
+            return self._row(event, "✗", "red", self._state[event["id"]], text)
         if kind in _ENDS or kind.startswith(("MapIteration", "MapRun", "Execution")):
             return None
         if kind.endswith("StateExited"):

@@ -7,6 +7,7 @@ import click
 from stepwell.cli.client import Client, part
 from stepwell.cli.options import json_option, pass_output
 from stepwell.cli.output import Output, moment
+from stepwell.engine.asl.celery_resources import SCHEME
 
 
 @click.group()
@@ -31,6 +32,8 @@ def add(output: Output, name: str, target: str, kind: str | None) -> None:
     """
     if kind is None:
         kind = "http" if target.startswith(("http://", "https://")) else "python" if ":" in target else "celery"
+        if target.startswith(SCHEME):  # as a Resource has it
+            kind, target = "celery", target.removeprefix(SCHEME)
     view = Client.from_environment().put(f"/v1/functions/{part(name)}", {"kind": kind, "target": target})
     output.document(view)
     output.say(f"{view['name']} is {view['kind']} {view['target']}")

@@ -124,3 +124,28 @@ def test_a_long_distributed_map_tells_how_far_it_is(monkeypatch: pytest.MonkeyPa
         "… Each 5,000 of 20,000 items, 3 failed",
         "… Each 10,000 of 20,000 items, 3 failed",
     ]
+
+
+def test_a_state_that_fails_without_an_event_of_its_own_is_named() -> None:
+    said: list[str] = []
+    events = [
+        map_run_event(1, "ExecutionStarted"),
+        map_run_event(2, "PassStateEntered", name="Greet"),
+        map_run_event(3, "ExecutionFailed", error="States.Runtime", cause="there is no name"),
+    ]
+    Progress(said.append).feed(events)
+    (line,) = said
+    assert " ".join(click.unstyle(line).split()[2:]) == "✗ Greet States.Runtime: there is no name"
+
+
+def test_a_map_run_that_fails_is_told_of() -> None:
+    said: list[str] = []
+    events = [
+        map_run_event(1, "MapStateEntered", name="Each"),
+        map_run_event(2, "MapRunStarted", mapRunArn=MAP_RUN),
+        map_run_event(3, "MapRunFailed", error="States.ExceedToleratedFailureThreshold", cause="too many"),
+        map_run_event(4, "MapStateFailed"),
+        map_run_event(5, "ExecutionFailed", error="States.ExceedToleratedFailureThreshold", cause="too many"),
+    ]
+    Progress(said.append).feed(events)
+    assert [click.unstyle(line).split()[2:4] for line in said] == [["▸", "Each"], ["✗", "Each"]]

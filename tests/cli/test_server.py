@@ -117,6 +117,7 @@ def test_map_runs(up: Up, define: Define) -> None:
     assert (view["status"], view["items"]["failed"], view["items"]["total"]) == ("SUCCEEDED", 1, 3)
     assert "SUCCEEDED  3 of 3 items, 1 failed" in up.run("map-runs", "list", "each:e-1").stdout
     assert "map run  SUCCEEDED, 3 of 3 items, 1 failed" in up.run("status", "each:e-1").stdout
+    assert f"stepwell map-runs children {view['arn']} --status failed" in up.run("status", "each:e-1").stdout
     shown = up.run("map-runs", "show", view["arn"]).stdout
     assert "\ntolerates  1 failed items\n" in shown and "\nitems      3: 2 succeeded, 1 failed\n" in shown
     failed = up.json("map-runs", "children", view["arn"], "--status", "failed")
