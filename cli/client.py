@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -21,6 +22,18 @@ from stepwell.engine.settings import Settings
 CONNECT_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 60.0
 PAGE: Final = 100
+_ADVICE: Final = (
+    (
+        re.compile(r"^This operation is not supported by this type of state machine\.$"),
+        "Express executions have no history and no Map Runs, and are neither stopped nor redriven; `stepwell status` shows how "
+        "they ended.",
+    ),
+    (
+        re.compile(r"^Execution Does Not Exist: '[^':]+:[^':]+'\.$"),
+        "An Express execution is called by its id or its ARN, not MACHINE:NAME.",
+    ),
+)
+"""What to do, added to the words of AWS for what was refused."""
 LONGEST_WAIT: Final = 300
 """What the server lets a request wait at most, in seconds."""
 
@@ -166,6 +179,7 @@ def refused(status: int, problem: Mapping[str, Any]) -> Failure:
     text = str(problem.get("detail") or problem.get("title") or f"The server answered {status}.")
     text = text if text.endswith((".", "!", "?")) else f"{text}."
     code = str(problem.get("code") or "Refused")
+    text += next((f" {advice}" for said, advice in _ADVICE if said.search(text)), "")
     if status == 401:
         text += " Name your key in STEPWELL_API_KEY; `stepwell keys create` makes one."
     usable = ExitCode.UNUSABLE if status in (401, 403, 503) else ExitCode.FAILED

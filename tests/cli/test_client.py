@@ -11,10 +11,32 @@ from typing import Any
 
 import pytest
 
-from stepwell.cli.client import Client, part, reference
+from stepwell.cli.client import Client, part, reference, refused
 from stepwell.cli.failures import ExitCode, Failure
 
 Answer = Callable[[str, str, bytes], tuple[int, Any]]
+
+
+@pytest.mark.parametrize(
+    ("detail", "advice"),
+    (
+        ("This operation is not supported by this type of state machine", "`stepwell status` shows how they ended."),
+        (
+            "Execution Does Not Exist: 'ex:one'",
+            "An Express execution is called by its id or its ARN, not MACHINE:NAME.",
+        ),
+    ),
+)
+def test_words_of_aws_are_explained(detail: str, advice: str) -> None:
+    assert refused(400, {"detail": detail}).message.startswith(f"{detail}. ")
+    assert refused(400, {"detail": detail}).message.endswith(advice)
+
+
+@pytest.mark.parametrize(
+    "detail", ("Execution Does Not Exist: '9f22'.", "Execution Does Not Exist: 'arn:aws:states:x:y'.")
+)
+def test_what_says_enough_is_left_as_it_is(detail: str) -> None:
+    assert refused(400, {"detail": detail}).message == detail
 
 
 class Stub:
