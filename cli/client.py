@@ -25,8 +25,7 @@ PAGE: Final = 100
 _ADVICE: Final = (
     (
         re.compile(r"^This operation is not supported by this type of state machine\.$"),
-        "Express executions have no history and no Map Runs, and are neither stopped nor redriven; `stepwell status` shows how "
-        "they ended.",
+        "Express executions have no history and no Map Runs, and none is stopped or redriven; `stepwell status` shows how they ended.",
     ),
     (
         re.compile(r"^Execution Does Not Exist: '[^':]+:[^':]+'\.$"),
