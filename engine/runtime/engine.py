@@ -115,7 +115,10 @@ class Engine(Effects):
         self._inbox_wake = asyncio.Event()
         self._inbox_seen: set[int] = set()
         self._inbox_held = False
+        self._forgotten: set[ExecutionId] = set()
+        """Who is to be told again of what came before that which is just being read: it must not come first."""
         self._unsure: set[int] = set()
+        self._taking_up: set[int] = set()
         self._unsure_wake = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
         self.committer = Committer(store, self.identity, clock, metrics)
@@ -136,7 +139,8 @@ class Engine(Effects):
         self.timers = Timers(store, clock, lambda: self.executor.owned, self._fire, metrics)
         self.leases = Leases(
             store, self.identity, clock, address=options.address, ttl_ms=options.lease_ttl_ms,
-            taken=self._taken, lost=self._lost, lapsed=self.express_log.lapsed, metrics=metrics,
+            taken=self._taken, lost=self._lost, lapsed=self.express_log.lapsed, unsettled=self._unsettled,
+            metrics=metrics,
         )  # fmt: skip
         self.map_runs = (
             MapRuns(map_store, self, self.identity, clock, seeds, items or NoStorage(), evaluate, self.express)
@@ -172,14 +176,16 @@ class Engine(Effects):
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        uncounted: set[int] = set()
         if self.map_runs is not None:
+            uncounted = self.map_runs.uncounted()
             await self.map_runs.close()
         await self.dispatcher.close()
         await self.timers.close()
         await self.executor.close()
         await self.committer.close()
         if self._options.owns_shards:
-            await self.leases.close()
+            await self.leases.close(uncounted)
 
     def _may_act(self) -> bool:
         return self.leases.valid
@@ -251,7 +257,7 @@ class Engine(Effects):
             map_run=run.id, map_item=child.number,
         )  # fmt: skip
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(lambda done: self._inbox_done(done, row))
+        future.add_done_callback(lambda done: self._inbox_done(done, child.id, row))
         work = Work(events.Started(msgspec.Raw(child.input)), inbox=row, future=future)
         self._inbox_seen.add(row)
         if not self.executor.adopt(hot, work):
@@ -261,6 +267,10 @@ class Engine(Effects):
         self._inbox_seen.discard(row)
         if self._inbox_held:  # there is room for what waits in the store
             self._inbox_wake.set()
+
+    def forgotten(self, receiver: ExecutionId, row: int) -> None:
+        self._inbox_seen.discard(row)
+        self._forgotten.add(receiver)
 
     @contextmanager
     def watching(self, id: ExecutionId) -> Iterator[asyncio.Future[ExecutionView]]:
@@ -295,6 +305,11 @@ class Engine(Effects):
         if self.map_runs is not None:
             self.map_runs.drop_shards(shards)
 
+    def _unsettled(self) -> set[int]:
+        """Shards that are not to be given back yet, lest nobody counts what their last owner's end has cost."""
+        uncounted = self.map_runs.uncounted() if self.map_runs is not None else set()
+        return self._unsure | self._taking_up | uncounted
+
     def unsure(self, shard: int) -> None:
         self._unsure.add(shard)
         self._unsure_wake.set()
@@ -308,6 +323,7 @@ class Engine(Effects):
             await self._unsure_wake.wait()
             self._unsure_wake.clear()
             shards, self._unsure = self._unsure, set()
+            self._taking_up = shards
             try:
                 await self.identity.settled()  # else a task could be sent again that is just being closed
                 self.dispatcher.taken_up(await self._store.open_tasks(sorted(shards & self.executor.owned)))
@@ -319,6 +335,7 @@ class Engine(Effects):
                 self._unsure |= shards
                 self._unsure_wake.set()
                 await asyncio.sleep(1)
+            self._taking_up = set()
             self._inbox_wake.set()
 
     def _fire(self, id: ExecutionId, timer: int) -> None:
@@ -362,6 +379,7 @@ class Engine(Effects):
             self._inbox_wake.clear()
             # What is being applied while we read may be gone, and must not be applied twice.
             under_way = set(self._inbox_seen)
+            self._forgotten.clear()
             generation = self.executor.generation
             try:
                 await self.identity.settled()  # else a commit of unknown fate may consume what we read
@@ -377,6 +395,9 @@ class Engine(Effects):
                 self._inbox_wake.set()
                 continue
             for row in rows:
+                if row.execution in self._forgotten:
+                    self._inbox_wake.set()
+                    continue
                 self._inbox_seen.add(row.id)
                 if isinstance(row.event, MAP_RUN_EVENTS):
                     if self.map_runs is not None:
@@ -388,12 +409,13 @@ class Engine(Effects):
 
     def _apply_inbox(self, id: ExecutionId, event: events.Event, row: int) -> None:
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(lambda done: self._inbox_done(done, row))
+        future.add_done_callback(lambda done: self._inbox_done(done, id, row))
         self.executor.apply(id, Work(event, inbox=row, future=future))
 
-    def _inbox_done(self, future: asyncio.Future[bool], row: int) -> None:
+    def _inbox_done(self, future: asyncio.Future[bool], id: ExecutionId, row: int) -> None:
         self._inbox_seen.discard(row)
         if not future.cancelled() and future.exception() is not None:
+            self.forgotten(id, row)
             log.warning("an inbox row will be tried again", extra={"row": row, "reason": str(future.exception())})
 
     async def _hear(self, listen: Listen) -> None:

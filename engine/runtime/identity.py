@@ -30,6 +30,10 @@ class Identity:
         """A commit's fate is unknown."""
         self._in_doubt = True
 
+    def gives_up(self, name: UUID) -> bool:
+        """Whether this node gives up this name, or has: what is refused under it may be the node's all the same."""
+        return self._in_doubt or self.node != name
+
     async def settled(self) -> None:
         """Return when no commit of unknown fate can take effect any more. Raises `StoreUnavailableError` if that is not known."""
         while self._in_doubt:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from uuid import UUID
 
 from stepwell.engine.clock import Clock
@@ -41,6 +41,7 @@ class Leases:
         taken: Taken,
         lost: Lost,
         lapsed: Callable[[], None],
+        unsettled: Callable[[], set[int]],
         metrics: Counts,
     ) -> None:
         self._metrics = metrics
@@ -52,6 +53,7 @@ class Leases:
         self._taken = taken
         self._lost = lost
         self._lapsed = lapsed
+        self._unsettled = unsettled
         self._valid_until = 0.0
         self._task: asyncio.Task[None] | None = None
         self.owned: set[int] = set()
@@ -68,13 +70,16 @@ class Leases:
         await self._round()
         self._task = asyncio.create_task(self._keep(), name="leases")
 
-    async def close(self) -> None:
-        """Give everything back."""
+    async def close(self, kept: Set[int] = frozenset()) -> None:
+        """Give everything back, but for the shards to be `kept`: as those of a node that died, they are taken when the lease runs out."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         try:
-            await self._store.remove_node(self._identity.node)
+            if kept & self.owned:
+                await self._store.release_shards(self._identity.node, sorted(self.owned - kept))
+            else:
+                await self._store.remove_node(self._identity.node)
         except StoreUnavailableError:
             log.warning("the lease could not be given back; it will run out by itself")
 
@@ -126,8 +131,9 @@ class Leases:
         engines = max(1, len(self.nodes))
         fair = -(-SHARD_COUNT // engines)
         if len(owned) > fair:
-            surplus = set(sorted(owned)[fair:])
-            self._lose(surplus & self.owned)
+            settled = sorted((owned & self.owned) - self._unsettled())
+            surplus = set(settled[max(0, len(settled) - (len(owned) - fair)) :])
+            self._lose(surplus)
             await self._store.release_shards(node, sorted(surplus))
             owned -= surplus
         elif len(owned) < fair:

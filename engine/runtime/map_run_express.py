@@ -73,6 +73,8 @@ class ExpressChildren:
         self._starting: asyncio.Task[None] | None = None
         self.all_counted = False
         """Whether what the store has as running runs here, or is run again here and needs not be counted as lost any more."""
+        self._losses: int | None = None
+        """What the losses come to with the one that this node has found, and may or may not have written down."""
         self.folded_all = asyncio.Event()
         """There is no end that is not in the store."""
         self.folded_all.set()
@@ -111,10 +113,18 @@ class ExpressChildren:
                 self._express.drop(run)
         self._runs.clear()
 
+    def count_loss(self, losses: int) -> int:
+        """What the losses, of which the store has so many, come to with what was lost before this node: that is counted once, however
+        often nobody knows whether it was written."""
+        if self._losses is None:
+            self._losses = losses + 1
+        return max(losses, self._losses)
+
     def drop(self) -> None:
         """They are another node's now, or are to be run again: stop them, and forget how others have ended."""
         self.abort()
         self.all_counted = False
+        self._losses = None
         kept = [mail for mail in self._box.mail if mail.row is not None]
         self._box.mail.clear()
         self._box.mail.extend(kept)

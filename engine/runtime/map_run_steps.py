@@ -94,12 +94,10 @@ class Steps:
             after = page[-1].number
         if self._stored.express:
             self._lost = {number for number in self._running if number not in self._express}
-            if not self._lost:
-                self._express.all_counted = True
-            elif (
-                not self._express.all_counted
-            ):  # else a step began them of which no answer came, or they were given back
-                self._plan.progress.losses += 1
+        if not self._lost:
+            self._express.all_counted = True
+        elif not self._express.all_counted:  # else a step began them of which no answer came, or they were given back
+            self._plan.progress.losses = self._express.count_loss(self._plan.progress.losses)
 
     async def close(self) -> None:
         """Stop reading items."""
@@ -122,7 +120,7 @@ class Steps:
                 if mail.row is None:
                     self._box.mail.appendleft(mail)
                 else:
-                    self._tools.node.consumed(mail.row)
+                    self._tools.node.forgotten(self._box.id, mail.row)
             self._taken = []
 
     async def _step(self) -> bool:
@@ -160,6 +158,8 @@ class Steps:
     def _writes(self, entry: MapRunEntry) -> bool:
         """Whether a step has to be written, whatever has come by mail."""
         items = entry.items_new or entry.items_started or entry.items_ended
+        if not self._express.all_counted:  # a loss: until it is written, the shard is not given back
+            return True
         return bool(items or entry.posts or entry.again or entry.status is not self._status)
 
     async def _wait(self) -> None:
@@ -191,11 +191,14 @@ class Steps:
         await self._tools.identity.settled()
         if not self._tools.node.may_act():
             raise FencedError("This node's lease has run out.")
+        name = self._tools.identity.node
         try:
-            starts = await self._tools.store.commit_map_run(self._tools.identity.node, entry)
+            starts = await self._tools.store.commit_map_run(name, entry)
         except StoreUnavailableError:
             self._tools.identity.doubt()
             raise
+        if starts is None and self._tools.identity.gives_up(name):
+            raise StoreUnavailableError("This node takes another name; the step is taken again under it.")
         if starts is None:
             raise FencedError("Another node has advanced this Map Run.")
         reach("after_map_run_commit")

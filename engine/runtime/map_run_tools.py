@@ -40,6 +40,9 @@ class Node(Protocol):
     def consumed(self, row: int) -> None:
         """An inbox row is done with."""
 
+    def forgotten(self, receiver: ExecutionId, row: int) -> None:
+        """An inbox row is to be read again, and what came behind it for this receiver as well."""
+
     def posted(self, receivers: Sequence[ExecutionId]) -> None:
         """There are messages for these, executions or Map Runs."""
 

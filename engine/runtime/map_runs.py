@@ -85,6 +85,11 @@ class MapRuns:
         """Map Runs that have so much mail that the rest may wait in the store."""
         return [id for id, driver in self._drivers.items() if driver.box.crowded]
 
+    def uncounted(self) -> set[int]:
+        """Shards with Map Runs of which it is not written that their Express children were lost, or not known whether they were: who is
+        given these would not count it."""
+        return {shard_of(id) for id, driver in self._drivers.items() if not driver.express.all_counted}
+
     def drop_shards(self, shards: set[int]) -> None:
         """Forget the Map Runs of shards that are no longer ours."""
         self._given -= shards
@@ -150,7 +155,7 @@ class Driver:
             if each.row is None:
                 self.box.mail.append(each)
             else:
-                self._tools.node.consumed(each.row)
+                self._tools.node.forgotten(self.box.id, each.row)
 
     async def _life(self) -> None:
         try:

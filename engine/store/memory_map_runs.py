@@ -153,7 +153,7 @@ class MemoryMapRuns:
     def _view(self, id: ExecutionId, row: MapRunRow) -> MapRunView:
         parent = self._store.executions[row.parent].view
         again = [item for item in row.items.values() if item.redrives and item.status is ItemStatus.PENDING]
-        again = again if row.stopped_at is None else []
+        again = again if row.stopped_at is None and row.redriven_at is not None else []
         return MapRunView(
             id=id, arn=row.new.arn, execution_arn=parent.arn, machine_key=parent.machine_key, revision=parent.revision,
             status=row.status,

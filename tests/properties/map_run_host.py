@@ -252,6 +252,9 @@ class MapRunHost:
         if row in self.store.inbox_rows:  # by a step that came to nothing
             self._soon(self._deliver)
 
+    def forgotten(self, receiver: ExecutionId, row: int) -> None:
+        self.consumed(row)
+
     def posted(self, receivers: Sequence[ExecutionId]) -> None:
         """Inboxes are looked through anyway."""
 

@@ -355,6 +355,94 @@ async def test_what_outlives_no_node_is_given_up(database: str, monkeypatch: pyt
         assert [item.error for item in await items(node, id)] == ["Stepwell.EngineLost"] * 2 + [None]
 
 
+async def lost_once(database: str, monkeypatch: pytest.MonkeyPatch) -> ExecutionId:
+    """An execution whose Express children ran on a node that died."""
+
+    async def die(self: PostgresRuntimeStore, incarnation: UUID) -> None:
+        await self._pool.execute("UPDATE node SET expires_at = 'epoch' WHERE incarnation = $1", incarnation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PostgresRuntimeStore, "remove_node", die)
+        gate = Gate()
+        async with open_node(database, gate, express_drain_seconds=0) as node:
+            id = await started(node, express(TASK), [0, 1])
+            await until(lambda: len(gate.calls) == 2)
+    return id
+
+
+async def test_a_loss_is_counted_once_however_often_its_answer_is_lost(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await lost_once(database, monkeypatch)
+    commit, steps = PostgresMapRunStore.commit_map_run, 0
+
+    async def unsure(self: PostgresMapRunStore, node: UUID, entry: MapRunEntry) -> dict[ExecutionId, int] | None:
+        nonlocal steps
+        steps += 1
+        answer = await commit(self, node, entry)
+        if steps <= MAX_RUNS:
+            raise StoreUnavailableError("The connection was lost.")
+        return answer
+
+    monkeypatch.setattr(PostgresMapRunStore, "commit_map_run", unsure)
+    async with open_node(database, CommandedTargets({"Work": lambda payload: payload})) as node:
+        view = await node.ended(id)
+        assert view.output is not None and view.output.value == [0, 1], (view.error, view.cause)
+        assert (await map_run(node, id)).progress.losses == 1
+
+
+async def test_a_shard_is_given_back_only_when_its_loss_is_counted(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is given a shard takes what ran there for given back: it would not count that the node before the giver has died."""
+    id = await lost_once(database, monkeypatch)
+    tried = asyncio.Event()
+
+    async def away(self: PostgresMapRunStore, node: UUID, entry: MapRunEntry) -> dict[ExecutionId, int] | None:
+        tried.set()
+        raise StoreUnavailableError("The connection was lost.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PostgresMapRunStore, "commit_map_run", away)
+        async with open_node(database, express_drain_seconds=0) as node:
+            await tried.wait()
+            shard = shard_of((await map_run(node, id)).id)
+            assert map_runs(node).uncounted() == {shard}
+    gate = Gate()
+    async with open_node(database, gate) as node:
+        owners = await node.engine._store.shard_owners()
+        assert owners[shard] != node.engine.identity.node, "it is left to the lease of its last owner"
+        await node.pool.execute("UPDATE node SET expires_at = 'epoch' WHERE incarnation = $1", owners[shard])
+        await until(lambda: len(gate.calls) == 2)
+        assert not map_runs(node).uncounted()
+        gate.open.set()
+        assert (await node.ended(id)).status is Status.SUCCEEDED
+        assert (await map_run(node, id)).progress.losses == 1
+
+
+async def test_another_name_of_the_node_takes_no_children_along(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is refused since the node has taken another name meanwhile is no other node's."""
+    commit, renamed, gate = PostgresMapRunStore.commit_map_run, 0, Gate()
+
+    async def rename(self: PostgresMapRunStore, name: UUID, entry: MapRunEntry) -> dict[ExecutionId, int] | None:
+        nonlocal renamed
+        if entry.items_ended and renamed < 2:
+            renamed += 1
+            node.engine.identity.doubt()  # the fate of another commit is not known
+            await node.engine.identity.settled()
+        return await commit(self, name, entry)
+
+    monkeypatch.setattr(PostgresMapRunStore, "commit_map_run", rename)
+    async with open_node(database, gate) as node:
+        id = await started(node, express(TASK), [0, 1])
+        await until(lambda: len(gate.calls) == 2)
+        gate.open.set()
+        view = await node.ended(id)
+        assert view.output is not None and view.output.value == [0, 1]
+        assert (renamed, len(gate.calls), (await map_run(node, id)).progress.losses) == (2, 2, 0)
+        assert nothing_held(node)
+
+
 async def test_what_nodes_give_back_is_run_as_often_as_it_takes(database: str) -> None:
     id: ExecutionId | None = None
     for _ in range(MAX_RUNS + 1):

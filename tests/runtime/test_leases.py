@@ -29,15 +29,26 @@ class Hand:
 
 
 class Shards:
-    """A store with one node; `breaks` once between the renewal and the look at the shards."""
+    """A store with `nodes`, one of which has all shards; `breaks` once between the renewal and the look at the shards."""
 
     breaks = False
+    nodes = 1
+
+    def __init__(self) -> None:
+        self.owned = set(range(SHARD_COUNT))
+        self.gone = False
 
     async def register_node(self, node: UUID, address: str | None, ttl_ms: int) -> None:
         pass
 
     async def renew_node(self, node: UUID, ttl_ms: int) -> list[Any]:
-        return [node]
+        return [node] * self.nodes
+
+    async def release_shards(self, node: UUID, shards: list[int]) -> None:
+        self.owned -= set(shards)
+
+    async def remove_node(self, node: UUID) -> None:
+        self.gone = True
 
     async def shard_owners(self) -> dict[int, UUID]:
         return {}
@@ -46,7 +57,7 @@ class Shards:
         if self.breaks:
             self.breaks = False
             raise StoreUnavailableError("The connection was lost.")
-        return list(range(SHARD_COUNT))
+        return sorted(self.owned)
 
 
 async def test_a_lapse_is_not_forgotten_where_the_store_breaks_off_after_the_renewal() -> None:
@@ -58,7 +69,7 @@ async def test_a_lapse_is_not_forgotten_where_the_store_breaks_off_after_the_ren
 
     leases = Leases(
         cast(RuntimeStore, store), Identity(cast(RuntimeStore, store), uuid4(), SystemSeeds()), clock, address=None,
-        ttl_ms=10_000, taken=take, lost=lost.append, lapsed=lambda: None, metrics=NoMetrics(),
+        ttl_ms=10_000, taken=take, lost=lost.append, lapsed=lambda: None, unsettled=set, metrics=NoMetrics(),
     )  # fmt: skip
     await leases.start()
     try:
@@ -74,3 +85,30 @@ async def test_a_lapse_is_not_forgotten_where_the_store_breaks_off_after_the_ren
     finally:
         assert leases._task is not None
         leases._task.cancel()
+
+
+async def test_what_is_not_settled_is_not_given_back() -> None:
+    store, unsettled = Shards(), set(range(SHARD_COUNT))
+
+    async def take(_: set[int], __: set[int]) -> None:
+        pass
+
+    leases = Leases(
+        cast(RuntimeStore, store), Identity(cast(RuntimeStore, store), uuid4(), SystemSeeds()), Hand(), address=None,
+        ttl_ms=10_000, taken=take, lost=lambda _: None, lapsed=lambda: None, unsettled=lambda: unsettled,
+        metrics=NoMetrics(),
+    )  # fmt: skip
+    await leases.start()
+    store.nodes = 2
+    await leases._round()
+    assert len(store.owned) == SHARD_COUNT
+    unsettled -= {0, 7}
+    await leases._round()
+    assert store.owned == leases.owned == set(range(SHARD_COUNT)) - {0, 7}
+    unsettled.clear()
+    await leases._round()
+    assert store.owned == leases.owned == set(range(1, SHARD_COUNT // 2 + 2)) - {7}
+    await leases.close({2, 9, SHARD_COUNT})
+    assert (store.owned, store.gone) == ({2, 9}, False), "what is kept is taken when the lease runs out"
+    await leases.close({SHARD_COUNT})
+    assert store.gone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -14,13 +14,16 @@ from stepwell.engine.errors import StepwellError, StoreUnavailableError
 from stepwell.engine.ids import ExecutionId, shard_of
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Status
+from stepwell.engine.machine.map_events import MapRunEvent, MapRunUpdated
 from stepwell.engine.machine.map_run import Child, ItemStatus, Maker, SourceItem
 from stepwell.engine.machine.map_spec import ReaderSpec
 from stepwell.engine.map_ports import MapRunEntry, StoredMapRun
+from stepwell.engine.ports import InboxRow
 from stepwell.engine.runtime import engine as engine_module
 from stepwell.engine.runtime import map_results, map_run_express, map_run_pages, map_run_steps, map_run_tools
 from stepwell.engine.runtime.map_runs import MapRuns
 from stepwell.engine.store.map_runs import PostgresMapRunStore
+from stepwell.engine.store.runtime_store import PostgresRuntimeStore
 from tests.runtime.test_map_run_storage import WRITE, reading
 from tests.runtime.test_map_runs import TASK, breaks, comes_true, distributed, map_run, nothing_left, started
 from tests.runtime.test_node import tasks
@@ -356,3 +359,38 @@ async def test_a_child_that_is_gone_is_begun_again_by_a_redrive(database: str) -
         view = await node.ended(id)
         assert view.output is not None and view.output.value == [1]
         await nothing_left(node)
+
+
+async def test_what_came_behind_a_forgotten_message_waits_for_it(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message is forgotten, to be read again, while one behind it is being read: the later must not come first."""
+    read, deliver, reads = PostgresRuntimeStore.inbox, MapRuns.deliver, 0
+    told: list[tuple[MapRunEvent, int]] = []
+
+    async def forget_meanwhile(self: PostgresRuntimeStore, *rest: Any) -> Sequence[InboxRow]:
+        nonlocal reads
+        rows = await read(self, *rest)
+        for row in rows:
+            reads += 1
+            if reads == 1:
+                node.engine.forgotten(row.execution, row.id - 1)
+        return rows
+
+    def note(self: MapRuns, id: ExecutionId, event: MapRunEvent, row: int) -> None:
+        told.append((event, reads))
+        deliver(self, id, event, row)
+
+    targets = CommandedTargets()
+    async with open_node(database, targets) as node:
+        id = await started(node, distributed(TASK), [0])
+        await until(lambda: "Work" in targets.waiting)
+        run = await map_run(node, id)
+        monkeypatch.setattr(PostgresRuntimeStore, "inbox", forget_meanwhile)
+        monkeypatch.setattr(MapRuns, "deliver", note)
+        assert await node.map_runs.update(run.id, max_concurrency=3, tolerated_count=None, tolerated_percentage=None)
+        node.engine.wake_inbox()
+        await until(lambda: bool(told))
+        assert told == [(MapRunUpdated(), 2)]
+        targets.answer("Work", "done")
+        assert (await node.ended(id)).status is Status.SUCCEEDED

@@ -1,4 +1,4 @@
-"""Long soaks: `python -m tests.simulation --seeds 0:10000`; exits with 1 and names the seeds that failed."""
+"""Long soaks: `python -m tests.simulation --seeds 0:10000 --worlds express`; exits with 1 and names the seeds that failed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import argparse
 import multiprocessing
 import sys
 import time
+from functools import partial
 
-from tests.simulation.world import Result, simulate
+from tests.simulation.world import Options, Result, simulate
+
+WORLDS = {
+    "mixed": Options(),
+    "distributed": Options(distributed=True),
+    "express": Options(distributed=True, express=True),
+}
 
 
 def main() -> int:
@@ -15,14 +22,16 @@ def main() -> int:
     parser.add_argument("--seeds", default="0:100", help="FIRST:AFTER_LAST")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--show", type=int, default=3, help="how many broken promises of a seed to print")
+    parser.add_argument("--worlds", choices=WORLDS, default="mixed")
     options = parser.parse_args()
     first, _, after = options.seeds.partition(":")
     seeds = range(int(first), int(after or int(first) + 1))
     began = time.monotonic()
     failed: list[Result] = []
     commits = crashes = 0
+    run = partial(simulate, options=WORLDS[options.worlds])
     with multiprocessing.Pool(options.processes) as pool:
-        for result in pool.imap_unordered(simulate, seeds, chunksize=5):
+        for result in pool.imap_unordered(run, seeds, chunksize=5):
             commits += result.commits
             crashes += result.crashes
             if result.broken:

@@ -7,6 +7,8 @@ from typing import Any
 
 ACTIVITY = "arn:aws:states:us-east-1:123456789012:activity:simulated"
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:simulated"
+DEADLY = "arn:aws:lambda:us-east-1:123456789012:function:deadly"
+"""The node that calls it dies of it."""
 CELERY = "celery:simulated"
 TOKEN = "arn:aws:states:::sqs:sendMessage.waitForTaskToken"
 ERRORS = ("Flaky", "Broken")
@@ -17,14 +19,19 @@ State = dict[str, Any]
 class MachineMaker:
     """Makes one definition. The data of each state is an object with `items`; results are put beside them."""
 
-    def __init__(self, rng: random.Random, *, distributed: bool = False) -> None:
-        """`distributed`: mostly Distributed Maps."""
+    def __init__(self, rng: random.Random, *, distributed: bool = False, express: bool = False) -> None:
+        """`distributed`: mostly Distributed Maps; `express`: those with Express children above all."""
         self._rng = rng
         self._distributed = distributed
+        self._express_share = 0.9 if express else 0.4
+        self._express = False
+        """What is made now is for an Express execution: nothing that waits for somebody outside, and no Distributed Map."""
         self._names = 0
 
-    def definition(self) -> State:
-        machine = self._container(0)
+    def definition(self, *, express: bool = False) -> State:
+        """A definition; `express`: for an Express state machine."""
+        self._express = express
+        machine = self._container(1 if express else 0)
         if self._rng.random() < 0.2:
             machine["TimeoutSeconds"] = self._rng.randint(10, 90)
         return machine
@@ -69,8 +76,11 @@ class MachineMaker:
             self._wait,
             self._pass,
         ]
+        if self._express:
+            kinds = [self._express_function, self._express_function, self._express_celery, self._wait, self._pass]
         if depth < 2:
-            kinds += [self._parallel, self._map, self._distributed_map]
+            kinds += [self._parallel, self._map]
+            kinds += [] if self._express else [self._distributed_map]
         if self._distributed and depth == 0:
             kinds = [self._distributed_map]
         make = rng.choice(kinds)
@@ -87,6 +97,16 @@ class MachineMaker:
         if self._rng.random() < 0.3:
             state["TimeoutSeconds"] = self._rng.randint(2, 40)
         return state
+
+    def _express_function(self, depth: int) -> State:
+        state = self._function(depth)
+        if self._rng.random() < 0.04:
+            state["Resource"] = DEADLY
+        return state
+
+    def _express_celery(self, depth: int) -> State:
+        """A message that gets lost is not sent again, so it must time out."""
+        return self._celery(depth) | {"TimeoutSeconds": self._rng.randint(2, 40)}
 
     def _token(self, depth: int) -> State:
         state: State = {
@@ -146,7 +166,7 @@ class MachineMaker:
             "Type": "Map",
             "ItemsPath": "$.items",
             "ItemSelector": {"items.$": "$.items", "index.$": "$$.Map.Item.Index"},
-            "ItemProcessor": {"ProcessorConfig": {"Mode": "DISTRIBUTED"}, **self._container(depth + 1)},
+            "ItemProcessor": self._processor(depth),
             "ResultPath": rng.choice((None, "$.d")),
         }
         if rng.random() < 0.5:
@@ -160,6 +180,14 @@ class MachineMaker:
             processor = {"Type": "Pass", "Result": {"n": rng.randint(0, 9)}, "End": True}
             state["ItemProcessor"] |= {"StartAt": name, "States": {name: processor}}
         return state
+
+    def _processor(self, depth: int) -> State:
+        self._express = self._rng.random() < self._express_share
+        kind = "EXPRESS" if self._express else "STANDARD"
+        config = {"Mode": "DISTRIBUTED", "ExecutionType": kind}
+        processor = {"ProcessorConfig": config, **self._container(depth + 1)}
+        self._express = False
+        return processor
 
     def _handlers(self, state: State, following: str | None) -> None:
         rng = self._rng

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from stepwell.engine.clock import Clock
 from stepwell.engine.errors import StepwellError, StoreUnavailableError
 from stepwell.engine.map_ports import MapRunStore
-from stepwell.engine.ports import RuntimeStore
+from stepwell.engine.ports import ExpressStore, RuntimeStore
 from tests.simulation.loop import SimulatedLoop, world_context
 
 T = TypeVar("T")
@@ -37,7 +37,12 @@ class Faults:
     message_lost: float = 0.03
     target_away: float = 0.05
     notify_lost: float = 0.3
+    pause_at_end: float = 0.04
+    """The node stands still when an Express execution has come to its end, before anybody has heard of it."""
 
+
+COMMITS = ("commit", "commit_map_run", "begin", "end", "take")
+"""Calls of the store that are good moments to die at."""
 
 CALM = Faults(*[0.0] * len(fields(Faults)))
 
@@ -149,7 +154,7 @@ def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
 class StoreConnection:
     """What one process sees of the store."""
 
-    def __init__(self, network: Network, process: int, store: RuntimeStore | MapRunStore) -> None:
+    def __init__(self, network: Network, process: int, store: RuntimeStore | MapRunStore | ExpressStore) -> None:
         self._network = network
         self._process = process
         self._store = store
@@ -158,7 +163,7 @@ class StoreConnection:
         method = getattr(self._store, name)
 
         async def call(*args: object, **kwargs: object) -> object:
-            commits = name in ("commit", "commit_map_run")
+            commits = name in COMMITS
             return await self._network.store_call(self._process, commits, lambda: method(*args, **kwargs))
 
         return call
@@ -166,6 +171,10 @@ class StoreConnection:
 
 def connect(network: Network, process: int, store: RuntimeStore) -> RuntimeStore:
     return cast(RuntimeStore, StoreConnection(network, process, store))
+
+
+def connect_express(network: Network, process: int, store: ExpressStore) -> ExpressStore:
+    return cast(ExpressStore, StoreConnection(network, process, store))
 
 
 def connect_map_runs(network: Network, process: int, store: MapRunStore) -> MapRunStore:

@@ -7,23 +7,26 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 from stepwell.engine.errors import StepwellError, StoreUnavailableError
 from stepwell.engine.ports import RuntimeStore
 from stepwell.engine.runtime.dispatch import Targets
 from stepwell.engine.runtime.engine import Engine, EngineOptions
+from stepwell.engine.runtime.express import RUN_BYTES
 from stepwell.engine.runtime.peer_messages import Answer, Ask
 from stepwell.engine.runtime.peers import Peer, PeerUnavailableError
 from stepwell.engine.runtime.requests import Requests
 from stepwell.engine.store.memory import MemoryMachines
-from stepwell.engine.store.memory_express import MemoryExpress
 from tests.simulation.loop import SimulatedLoop, spawn
-from tests.simulation.network import Network, SimulatedClock, SimulatedSeeds, connect, connect_map_runs
+from tests.simulation.network import Network, SimulatedClock, SimulatedSeeds, connect, connect_express, connect_map_runs
 from tests.simulation.observed import ObservedStore
 
 T = TypeVar("T")
+
+EXPRESS_RUNS: Final = (10, 4096)
+"""For how many Express executions there is memory on a node: few enough that children must wait, or plenty."""
 
 
 class SimulatedPeer(Peer):
@@ -110,13 +113,18 @@ class Cluster:
         clock = SimulatedClock(self.loop, self._rng.randint(-1500, 1500))
         seeds = SimulatedSeeds(random.Random(self._rng.getrandbits(64)))
         store: RuntimeStore = connect(self.network, process, self.store)
-        options = EngineOptions(node=UUID(int=self._rng.getrandbits(128)), address=f"node:{process}")
+        options = EngineOptions(
+            node=UUID(int=self._rng.getrandbits(128)), address=f"node:{process}",
+            express_bytes=self._rng.choice(EXPRESS_RUNS) * RUN_BYTES,
+        )  # fmt: skip
         node.wake = None
         engine = Engine(
-            store=store, express=MemoryExpress(self.store.database, clock, self.store.nodes, self.store.workers), machines=MemoryMachines(self.store.database), targets=self._targets(), clock=clock, seeds=seeds,
+            store=store, express=connect_express(self.network, process, self.store.watched_express),
+            machines=MemoryMachines(self.store.database), targets=self._targets(), clock=clock, seeds=seeds,
             options=options, listen=lambda wake: self._listen(node, wake),
             map_store=connect_map_runs(self.network, process, self.store.watched_map_runs),
         )  # fmt: skip
+        self.store.express_watch.watch(process, engine.express)
         try:
             await engine.open()
         except StepwellError:
@@ -145,6 +153,7 @@ class Cluster:
         process = node.process
         self.loop.kill(process)
         self.by_process.pop(process, None)
+        self.store.express_watch.died(process)
         node.engine = node.requests = node.wake = None
         for future in node.pending:
             if not future.done():
@@ -152,6 +161,12 @@ class Cluster:
         node.pending = []
         delay = self._rng.uniform(0.2, 15) if restart_after is None else restart_after
         self.network.later(delay, lambda: self.start(node) if node.process == process else None)
+
+    def crash_process(self, process: int) -> None:
+        """What a process does is its end."""
+        node = self.by_process.get(process)
+        if node is not None:
+            self.crash(node)
 
     def pause(self, node: Node, seconds: float) -> None:
         """SIGSTOP, then SIGCONT."""
@@ -175,6 +190,12 @@ class Cluster:
         node = self.by_process.get(process)
         if node is not None and self.network.chance(self.network.faults.crash_at_commit):
             self.crash(node)
+
+    def run_ended(self, process: int) -> None:
+        """An Express execution of this process has ended: a good moment to stand still."""
+        node = self.by_process.get(process)
+        if node is not None and self.network.chance(self.network.faults.pause_at_end):
+            self.pause(node, self._rng.choice((9, 15, 30)))
 
     # -- being asked -----------------------------------------------------------------------------------------------
 

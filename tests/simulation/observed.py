@@ -5,7 +5,7 @@ Its protections can be switched off one by one, to show that the simulation noti
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -20,12 +20,13 @@ from stepwell.engine.machine import chunks, events
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.machine.history import TERMINAL
 from stepwell.engine.machine.map_run import ItemStatus
-from stepwell.engine.map_ports import MapItem, MapRunEntry
+from stepwell.engine.map_ports import ITEMS_BYTES, MapItem, MapRunEntry, StoredMapRun
 from stepwell.engine.messages import Claim
-from stepwell.engine.ports import CommitEntry, InboxRow, OpenTaskRow
+from stepwell.engine.ports import CommitEntry, InboxRow, NodeRow, OpenTaskRow
 from stepwell.engine.store.memory import StoredRow
 from stepwell.engine.store.memory_map_runs import MemoryMapRuns
 from stepwell.engine.store.memory_runtime import MapRunRow, MemoryRuntimeStore
+from tests.simulation.express import ExpressWatch, ObservedExpress
 
 
 class Protection(StrEnum):
@@ -43,6 +44,10 @@ class Protection(StrEnum):
     """As that of executions, it guards against double owners."""
     MAP_RUN_EPOCH = "epoch fence of Map Runs"
     GENERATION = "what a Map Run came to before a redrive is ignored"
+    RERUN = "Express children of lost nodes are run again"
+    LOSSES = "losses of Express children are counted"
+    EXPRESS_ATTEMPT = "the newest run of an Express execution alone is heard"
+    EXPRESS_TAKE = "Express executions of lost nodes are run again"
 
 
 class BrokenPromiseError(AssertionError):
@@ -82,6 +87,16 @@ class ObservedStore(MemoryRuntimeStore):
         """Claims that were taken away from workers whose lease had run out."""
         self._decoded: dict[ExecutionId, list[chunks.Chunk]] = defaultdict(list)
         self.hints: list[int] = []
+        self.processes: dict[UUID, int] = {}
+        """The process of each name that a node has borne."""
+        self.lapses: Counter[int] = Counter()
+        """How often a process may have been without a lease for a while."""
+        self._renewed_at: dict[int, int] = {}
+        self.express_watch = ExpressWatch(self.accuse, self.map_runs)
+        self.watched_express = ObservedExpress(
+            self.database, clock, self.express_watch, self.processes, nodes=self.nodes, workers=self.workers,
+            hears_all=Protection.EXPRESS_ATTEMPT in without, leaves_lost=Protection.EXPRESS_TAKE in without,
+        )  # fmt: skip
         self.watched_map_runs = ObservedMapRuns(self, clock)
         self.truly_running: Callable[[UUID, Task], bool] = lambda worker, task: False
         """Whether a worker that lives runs a task, whatever it has reported."""
@@ -223,6 +238,21 @@ class ObservedStore(MemoryRuntimeStore):
     def hint(self, shard: int) -> None:
         self.hints.append(shard)
 
+    async def register_node(self, incarnation: UUID, address: str | None, ttl_ms: int) -> None:
+        await super().register_node(incarnation, address, ttl_ms)
+        self.processes[incarnation] = int((address or "").rpartition(":")[2])
+
+    async def renew_node(self, incarnation: UUID, ttl_ms: int) -> Sequence[NodeRow]:
+        nodes = await super().renew_node(incarnation, ttl_ms)
+        process, now = self.processes[incarnation], self._clock.now_ms()
+        self.lapses[process] += now - self._renewed_at.get(process, now) > ttl_ms / 2
+        self._renewed_at[process] = now
+        return nodes
+
+    async def rename_node(self, incarnation: UUID, fresh: UUID) -> None:
+        await super().rename_node(incarnation, fresh)
+        self.processes[fresh] = self.processes[incarnation]
+
 
 class ObservedMapRuns(MemoryMapRuns):
     """The Map Runs of the simulated store, watched as well."""
@@ -248,7 +278,40 @@ class ObservedMapRuns(MemoryMapRuns):
             store.accuse(f"a node that does not own shard {shard} has written to a Map Run of it")
         store.commits += 1
         self._watch(row, before, entry)
+        if row.new.express:
+            self._watch_express(store.processes[node], row, before, entry)
         return starts
+
+    async def load_map_run(self, id: ExecutionId) -> StoredMapRun | None:
+        stored = await super().load_map_run(id)
+        if stored is not None and self._observed.without(Protection.LOSSES):
+            stored.progress.losses = 0
+        return stored
+
+    async def map_items(
+        self,
+        id: ExecutionId,
+        *,
+        status: ItemStatus | None = None,
+        after: int = -1,
+        limit: int = 1000,
+        data: bool = True,
+        most_bytes: int = ITEMS_BYTES,
+    ) -> Sequence[MapItem]:
+        lost = status is ItemStatus.RUNNING and self._observed.map_runs[id].new.express
+        if lost and self._observed.without(Protection.RERUN):
+            return []
+        return await super().map_items(id, status=status, after=after, limit=limit, data=data, most_bytes=most_bytes)
+
+    def _watch_express(self, process: int, row: MapRunRow, before: dict[int, MapItem], entry: MapRunEntry) -> None:
+        watch = self._observed.express_watch
+        if entry.children:
+            self._observed.accuse(f"Map Run {row.new.number}: Express children have executions of their own")
+        for ended in entry.items_ended:
+            was = before.get(ended.number)
+            if was is not None:
+                watch.counts(process, entry.id, row.new.arn, was, ended)
+        watch.held(entry.id, row.items, (process, self._observed.lapses[process]))
 
     def _watch(self, row: MapRunRow, before: dict[int, MapItem], entry: MapRunEntry) -> None:
         name = f"{self._observed.executions[row.parent].view.name}: Map Run {row.new.number}"
@@ -264,7 +327,8 @@ class ObservedMapRuns(MemoryMapRuns):
                 if (entry.id, message.redrives) in self.told:
                     self._observed.accuse(f"{name}: the parent is told twice how it ended")
                 self.told.add((entry.id, message.redrives))
-        if entry.children and self._observed.executions[row.parent].view.status is not Status.RUNNING:
+        begun = [item for item in entry.items_new if item.status is ItemStatus.RUNNING]
+        if (begun or entry.items_started) and self._observed.executions[row.parent].view.status is not Status.RUNNING:
             waiting = {receiver for _, receiver, _ in self._observed.inbox_rows.values()}
             if entry.id not in waiting:
                 self._observed.accuse(f"{name}: children are begun though it knows that its parent has ended")

@@ -25,8 +25,8 @@ from stepwell.engine.machine.events import TaskFailed, TaskSubmitted, TaskSuccee
 from stepwell.engine.messages import REPORT_SECONDS, Claim, Outcome, WorkerReport
 from stepwell.engine.ports import TargetResult, TaskAnswer, TaskRequest
 from stepwell.engine.runtime.requests import Requests
-from tests.simulation.loop import WORLD, spawn
-from tests.simulation.machines import ACTIVITY, ERRORS
+from tests.simulation.loop import PROCESS, WORLD, spawn
+from tests.simulation.machines import ACTIVITY, DEADLY, ERRORS
 from tests.simulation.network import Network
 from tests.simulation.nodes import Cluster
 from tests.simulation.observed import ObservedStore
@@ -45,12 +45,19 @@ class Ledger:
     runs: dict[Task, list[UUID]] = field(default_factory=lambda: defaultdict(list))
     effects: Counter[Task] = field(default_factory=Counter)
     submissions: Counter[Task] = field(default_factory=Counter)
+    express_runs: dict[str, UUID] = field(default_factory=dict)
+    """Which worker runs a task of an Express execution, by the key of its claim."""
     marks: int = 0
 
     def mark(self) -> int:
         """A number that tells this outcome from all others."""
         self.marks += 1
         return self.marks
+
+    def run_express(self, key: str, worker: UUID) -> None:
+        """A worker that was granted a task of an Express execution runs it: no other may, of the same run."""
+        if self.express_runs.setdefault(key, worker) != worker:
+            self.store.accuse("a task of an Express execution runs by a second claim beside the first")
 
     def run(self, task: Task, worker: UUID) -> None:
         """A worker that was granted a task runs it."""
@@ -101,6 +108,8 @@ class SimulatedTargets:
 
     async def _function(self, request: TaskRequest) -> TargetResult:
         rng = self._network.rng
+        if request.resource.text == DEADLY:
+            self._outside.cluster.crash_process(PROCESS.get())
         self._outside.ledger.effects[request.execution, request.task] += 1
         await asyncio.sleep(rng.choice((0.001, 0.01, 0.1, 1, 4)))
         mark = self._outside.ledger.mark()
@@ -189,7 +198,10 @@ class Worker:
         claim = Claim(message.execution.hex(), message.task, message.key, str(worker), "worker")
         answer = await insist(self._outside.cluster, lambda requests: requests.claim(claim))
         if answer.granted:
-            self._outside.ledger.run(task, worker)
+            if ids.express_node_of(message.key) is not None:
+                self._outside.ledger.run_express(message.key, worker)
+            else:
+                self._outside.ledger.run(task, worker)
             await asyncio.sleep(self._outside.network.rng.choice((0.001, 0.05, 0.5, 3, 8)))
             await self._outside.report(message, worker)
         self._running.discard(task)
@@ -244,7 +256,8 @@ class Outside:
         answers = await asyncio.gather(
             *(insist(self.cluster, lambda requests: requests.report_outcome(outcome)) for _ in range(copies))
         )
-        self._note(task, mark, answers)
+        if ids.express_node_of(message.key) is None:
+            self._note(task, mark, answers)
 
     def _note(self, task: Task, mark: int, answers: list[TaskAnswer]) -> None:
         for answer in answers:

@@ -21,6 +21,7 @@ from stepwell.engine.machine.snapshot import ExecutionState, fold, full_delta, r
 from stepwell.engine.runtime.hot import History, info_of
 from stepwell.engine.store.memory import StoredRow
 from stepwell.engine.store.memory_runtime import MapRunRow
+from tests.simulation.express import reckon_express
 from tests.simulation.network import run_now
 from tests.simulation.observed import ObservedStore
 from tests.simulation.outside import Ledger
@@ -54,6 +55,7 @@ def reckon(store: ObservedStore, ledger: Ledger, started: dict[ExecutionId, byte
             _check_replay(store, id, machines[view.machine_key, processor], read)
     for run, stored in store.map_runs.items():
         _check_map_run(store, run, stored)
+    reckon_express(store.express_watch, store.database.express, store.accuse)
     _check_leftovers(store)
     _check_outcomes(store, ledger)
     for id, text in started.items():
@@ -126,6 +128,10 @@ def _check_map_run(store: ObservedStore, id: ExecutionId, row: MapRunRow) -> Non
         child = children.get(number)
         if item.status is ItemStatus.PENDING:
             continue
+        if row.new.express:
+            if item.status is ItemStatus.RUNNING:
+                store.accuse(f"{name}: child {number} runs for ever")
+            continue
         if child is None or ENDED.get(child.view.status) is not item.status:
             store.accuse(f"{name}: child {number} is {child and child.view.status}, and counted as {item.status.name}")
     if (executions, items) != (progress.executions, progress.items):
@@ -151,6 +157,8 @@ def _check_report(store: ObservedStore, row: MapRunRow, name: str, children: dic
     reports = [event for event in heard if event.map_run == row.new.number and event.error is None]
     for event in reports:
         outputs = [_output_of(children[number]) for number in sorted(children)]
+        if row.new.express:
+            outputs = [json.loads(item.output or b"null") for _, item in sorted(row.items.items())]
         if json.loads(bytes(event.output)) != [output for output in outputs if output is not None]:
             store.accuse(f"{name}: its parent was told another result than its children have given")
 

@@ -10,12 +10,14 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from stepwell.engine.errors import StoreUnavailableError
 from stepwell.engine.ids import ExecutionId
 from stepwell.engine.jsontypes import Document
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.ports import CommandOutcome, MachineRecord, StartAnswer, StartOutcome, StartRequest
+from stepwell.engine.runtime.requests import Requests
 from stepwell.engine.store.memory import MemoryMachines
 from tests.simulation.loop import WORLD, BusyError, DeadlockError, SimulatedLoop, spawn
 from tests.simulation.machines import MachineMaker, make_input
@@ -42,6 +44,8 @@ class Options:
     without: frozenset[Protection] = frozenset()
     distributed: bool = False
     """Machines have Distributed Maps above all, and their executions are stopped and redriven in haste."""
+    express: bool = False
+    """Distributed Maps have Express children above all, and the first machine is an Express state machine."""
     double_owners: bool = False
     """That a node writes to a shard of another is no broken promise by itself."""
 
@@ -57,6 +61,10 @@ class Result:
     crashes: int
     seconds: float
     digest: str
+    express_runs: int = 0
+    express_lost: int = 0
+    """Runs of Express executions, and those among them that were lost with their node."""
+    express_given_up: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
 
 
@@ -79,6 +87,7 @@ class World:
         )
         self.outside = Outside(self.network, self.cluster, self.store, self.rng, options.workers)
         self.network.on_commit = self.cluster.commit_reached
+        self.store.express_watch.on_end = self.cluster.run_ended
         self.machines: list[MachineRecord] = []
         self.started: dict[ExecutionId, bytes] = {}
         """Executions whose start was answered with STARTED, and their inputs."""
@@ -106,15 +115,20 @@ class World:
             return False
         if any(row.status is Status.RUNNING for row in self.store.map_runs.values()):
             return False
+        if any(row.ended is None for row in self.store.database.express.values()) or self.store.express_watch.holding():
+            return False
         return all(row.view.status is not Status.RUNNING for row in self.store.executions.values())
 
     def _make_machines(self) -> None:
         machines = MemoryMachines(self.store.database)
         for number in range(self.options.machines):
-            definition = json.dumps(MachineMaker(self.rng, distributed=self.options.distributed).definition())
+            options = self.options
+            express = number == 0 and (options.express or (not options.distributed and self.rng.random() < 0.5))
+            maker = MachineMaker(self.rng, distributed=options.distributed, express=options.express)
+            definition = json.dumps(maker.definition(express=express))
             record = MachineRecord(
-                key=0, arn=f"{MACHINE_ARN}m{number}", name=f"m{number}", type="STANDARD", definition=definition,
-                role_arn="arn:aws:iam::123456789012:role/r", revision=1, revision_id=None, created_at=EPOCH_MS,
+                key=0, arn=f"{MACHINE_ARN}m{number}", name=f"m{number}",
+                type="EXPRESS" if express else "STANDARD", definition=definition, role_arn="arn:aws:iam::123456789012:role/r", revision=1, revision_id=None, created_at=EPOCH_MS,
                 updated_at=EPOCH_MS,
             )  # fmt: skip
             made = run_now(machines.create(record))
@@ -164,6 +178,9 @@ class World:
         rng = self.rng
         await asyncio.sleep(rng.uniform(0, self.options.fault_seconds * 0.8))
         machine = rng.choice(self.machines)
+        if machine.type == "EXPRESS":
+            await self._start_express(machine, number)
+            return
         name = f"e{number}" if rng.random() < 0.8 else None
         requests = [StartRequest(machine=machine, input=Document.of(make_input(rng, number)), name=name)]
         if (
@@ -194,6 +211,12 @@ class World:
                     return
             await asyncio.sleep(0.01)
 
+    async def _start_express(self, machine: MachineRecord, number: int) -> None:
+        for _ in range(self.rng.randint(1, 4)):
+            request = StartRequest(machine=machine, input=Document.of(make_input(self.rng, number)), name=f"x{number}")
+            answer = await insist(self.cluster, partial(_start_express, request))
+            self.store.express_watch.answered.add(answer.id)
+
     async def _start(self, request: StartRequest) -> StartAnswer:
         answer = await insist(self.cluster, lambda requests: requests.start(request))
         row = self.store.executions.get(answer.id)
@@ -219,6 +242,10 @@ class World:
             return
         if redriven.outcome is CommandOutcome.DONE and row.view.redrive_count == redrives:
             self.store.accuse(f"{row.view.name}: redrive was answered as done, but it was not redriven")
+
+
+async def _start_express(request: StartRequest, requests: Requests) -> StartAnswer:
+    return await requests.start_express(request)
 
 
 class _Errors(logging.Handler):
@@ -262,12 +289,17 @@ def simulate(seed: int, options: Options = Options()) -> Result:
         store.broken.append(f"an exception nobody saw: {problem.get('message')}: {problem.get('exception')!r}")
     digest = hashlib.blake2b(digest_size=16)
     statuses: dict[str, int] = {}
+    for key, express in sorted(store.database.express.items()):
+        ended = express.ended.status if express.ended is not None else Status.RUNNING
+        digest.update(key + ended.encode() + b"%d" % express.start.attempt)
     for id, row in sorted(store.executions.items()):
         statuses[row.view.status] = statuses.get(row.view.status, 0) + 1
         for data in row.chunks:
             digest.update(id + data)
     digest.update(b"%d" % world.loop.steps)
+    runs = [run for of_one in store.express_watch.runs.values() for run in of_one]
     return Result(
-        seed=seed, broken=store.broken, executions=len(store.executions), commits=store.commits,
+        express_runs=len(runs), express_lost=sum(run.lost for run in runs),
+        express_given_up=store.express_watch.given_up, seed=seed, broken=store.broken, executions=len(store.executions), commits=store.commits,
         crashes=world.cluster.crashes, seconds=world.loop.time(), digest=digest.hexdigest(), statuses=statuses,
     )  # fmt: skip

@@ -206,6 +206,15 @@ async def test_what_has_not_succeeded_becomes_pending_again(runs: Runs) -> None:
     assert run is not None and run.redriven_at == START + 9
 
 
+async def test_express_children_do_not_show_that_they_are_to_be_redriven(runs: Runs) -> None:
+    """Their Map Run has no redrive date either."""
+    await runs.step(items_new=[item(0, ItemStatus.RUNNING)])
+    await runs.step(items_ended=[item(0, ItemStatus.FAILED)])
+    await runs.step(again=True)
+    view = await runs.reader.describe(ID)
+    assert view is not None and (view.redriven_at, view.pending_redrive, view.pending_redrive_items) == (None, 0, 0)
+
+
 async def test_a_child_that_is_to_be_redriven_shows_that_until_it_is(runs: Runs) -> None:
     await runs.step(
         items_new=[item(number, ItemStatus.RUNNING) for number in range(3)], children=[child(n) for n in range(3)]
