@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import click
 
 from stepwell.cli.client import ANSWER_SECONDS, Client, part
 from stepwell.cli.options import json_option, pass_output, read_input
 from stepwell.cli.output import Output, moment, pretty
+
+_TOKEN: Final = re.compile(r"-[\w-]{47}", re.ASCII)
+"""A task token that begins as an option does: one of 64 is such."""
+
+
+class TakesToken(click.Command):
+    """A command that takes a task token, whatever it begins with."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        tokens = [] if "--" in args else [one for one in args if _TOKEN.fullmatch(one)]
+        if tokens:
+            args = [*(one for one in args if one not in tokens), "--", *tokens]
+        return super().parse_args(ctx, args)
 
 
 @click.group()
@@ -68,7 +84,7 @@ def take(output: Output, name: str, wait: float, worker: str | None) -> None:
     output.say(pretty(task["input"]))
 
 
-@activities.command()
+@activities.command(cls=TakesToken)
 @click.argument("token")
 @click.option("-o", "--output", "result", metavar="JSON|@FILE|-", help="The task's result; {} where none is given.")
 @json_option
@@ -81,7 +97,7 @@ def succeed(output: Output, token: str, result: str | None) -> None:
     output.say("reported")
 
 
-@activities.command()
+@activities.command(cls=TakesToken)
 @click.argument("token")
 @click.option("--error", help="The error's name.")
 @click.option("--cause", help="Its cause.")
