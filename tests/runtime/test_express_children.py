@@ -459,13 +459,17 @@ async def test_what_nodes_give_back_is_run_as_often_as_it_takes(database: str) -
         assert (await map_run(node, id)).progress.losses == 0
 
 
-async def test_a_node_that_is_stopped_writes_how_they_ended(database: str) -> None:
-    gate = Gate()
+async def test_a_node_that_is_stopped_writes_how_they_ended(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, drain = Gate(), Express.drain
+
+    async def draining(self: Express, seconds: float) -> None:
+        asyncio.get_running_loop().call_soon(gate.open.set)
+        await drain(self, seconds)
+
     async with open_node(database, gate, express_drain_seconds=60) as node:
         id = await started(node, express(TASK, MaxConcurrency=2), list(range(5)))
         await until(lambda: len(gate.calls) == 2)
-        opening = asyncio.create_task(until(lambda: node.engine.express.closing))
-        opening.add_done_callback(lambda _: gate.open.set())
+        monkeypatch.setattr(Express, "drain", draining)
     targets = CommandedTargets({"Work": lambda payload: payload})
     async with open_node(database, targets) as node:
         view = await node.ended(id)
