@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ class OwnPostgres:
     def __init__(self, place: Path) -> None:
         self._service = EmbeddedPostgres(place)
         self._service.prepare()
+        self._data, self._kept = place / "pgdata", place / "kept"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
         run_sql(self._service.url(), "CREATE DATABASE faults")
@@ -42,6 +44,15 @@ class OwnPostgres:
             self._process.send_signal(how)
             self._process.wait(DEADLINE)
             self._process = None
+
+    def copy(self) -> None:
+        """Keep what is on disk, which is whole while it is stopped."""
+        subprocess.run(["cp", "-a", self._data, self._kept], check=True)
+
+    def go_back(self) -> None:
+        """Put back what was kept; it must be stopped."""
+        shutil.rmtree(self._data)
+        self._kept.rename(self._data)
 
     def close(self) -> None:
         self.stop(signal.SIGQUIT)

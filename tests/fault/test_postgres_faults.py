@@ -1,4 +1,6 @@
-"""Faults of the database: restarted under load, connections cut in the middle of a commit, a step that it refuses."""
+"""Faults of the database: restarted under load, a fail-over to what is behind, connections cut in the middle of a commit, a step that
+it refuses.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +84,34 @@ def test_postgres_restarted_under_load(own_cluster: Cluster, postgres: OwnPostgr
 def test_control_postgres_restarted_under_load(own_cluster: Cluster, postgres: OwnPostgres, ledger: Ledger) -> None:
     broken = restarted_under_load(own_cluster, postgres, ledger, without="durability")
     assert broken == ["an answered start was lost"]
+
+
+# ------------------------------------------------------------------------------------- a fail-over to what is behind
+
+
+def test_the_database_goes_back(own_cluster: Cluster, postgres: OwnPostgres, ledger: Ledger) -> None:
+    """Executions go on from where the standby stands, and what it does not know can be started again."""
+    node = own_cluster.node(without="patience")
+    node.api.deploy("two", sequence(Pay=http_state(ledger, "Pay"), Ship=http_state(ledger, "Ship")))
+    for state in ("Pay", "Ship"):
+        ledger.hold(state)
+    early = node.api.start("two", "early")
+    ledger.wait_for_count("Pay", 1)
+    postgres.stop(signal.SIGINT)
+    postgres.copy()
+    postgres.start()
+    late = node.api.start("two", "late")
+    ledger.release("Pay")
+    ledger.wait_for(lambda effects: len({each.execution for each in effects if each.state == "Ship"}) == 2)
+    postgres.stop(signal.SIGQUIT)
+    postgres.go_back()
+    postgres.start()
+    ledger.release("Ship")
+    assert node.api.start("two", "late") == late
+    assert [node.api.ended(id)["status"] for id in (early, late)] == ["SUCCEEDED"] * 2
+    assert [node.api.event_types(id).count("TaskSucceeded") for id in (early, late)] == [2, 2]
+    assert [len(ledger.keys(state)) for state in ("Pay", "Ship")] == [2, 2]
+    assert own_cluster.findings() == []
 
 
 # ------------------------------------------------------------------------------------------------- a cut during a commit
