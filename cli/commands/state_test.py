@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 SUCCESSES = ("SUCCEEDED", "CAUGHT_ERROR")
 LONGEST_TEST = 320.0
+SHOWN_NAMES = 10
 
 
 @click.command(
@@ -118,7 +121,30 @@ def _definition(output: Output, file: str, state: str | None) -> tuple[str, str 
             raise click.UsageError(f"{file} holds a single state; --state is for a state machine.")
         return text, None, value if isinstance(value, dict) else {}
     name = state if state is not None else str(value.get("StartAt", ""))
-    return text, name, _find(value, name) or {}
+    found = _find(value, name)
+    if found is None and state is not None:
+        raise click.UsageError(f"{file} has no state '{state}'{_instead(state, list(_names(value)))}")
+    return text, name, found or {}
+
+
+def _instead(name: str, names: list[str]) -> str:
+    near = get_close_matches(name, names, 1)
+    if near:
+        return f". Did you mean '{near[0]}'?"
+    shown = ", ".join(names[:SHOWN_NAMES])
+    return f". It has {shown}{', ...' if len(names) > SHOWN_NAMES else ''}." if names else "."
+
+
+def _names(value: Any) -> Iterator[str]:
+    """The names of all states, however deep they lie."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _names(one)
+    elif isinstance(value, dict):
+        states = value.get("States")
+        yield from states if isinstance(states, dict) else ()
+        for one in value.values():
+            yield from _names(one)
 
 
 def _find(value: Any, name: str) -> dict[str, Any] | None:

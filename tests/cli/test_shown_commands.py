@@ -58,6 +58,7 @@ def block(paper: str, language: str, beginning: str) -> str:
         for kind, text in FENCE.findall((ROOT / paper).read_text())
         if kind == language and text.startswith(beginning)
     )
+    return found
 
 
 def test_the_tour_works_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:

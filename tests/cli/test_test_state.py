@@ -98,8 +98,11 @@ def test_what_is_wrong_is_said(invoke: Invoke, define: Define) -> None:
     assert (ran.exit_code, "--state is for a state machine" in ran.stderr) == (2, True)
     ran = invoke("test-state", define(MACHINE), "--mock", "1", "--mock-error", "E")
     assert (ran.exit_code, "exclude each other" in ran.stderr) == (2, True)
-    ran = invoke("test-state", define(MACHINE), "-s", "Nobody", "--json")
-    assert (ran.exit_code, json.loads(ran.stdout)["error"]["message"]) == (1, "State not found in definition")
+    ran = invoke("test-state", define(MACHINE), "-s", "Nobody")
+    assert (ran.exit_code, f"has no state 'Nobody'. It has {', '.join(MACHINE['States'])}." in ran.stderr) == (2, True)
+    first = next(iter(MACHINE["States"]))
+    ran = invoke("test-state", define(MACHINE), "-s", f"{first}x")
+    assert (ran.exit_code, f"Did you mean '{first}'?" in ran.stderr) == (2, True)
 
 
 def test_yaml(invoke: Invoke, define: Define) -> None:
