@@ -53,7 +53,7 @@ def test_a_command_that_is_shown_exists_and_takes_its_arguments(paper: str, line
 
 
 def block(paper: str, language: str, beginning: str) -> str:
-    return next(
+    found: str = next(
         text
         for kind, text in FENCE.findall((ROOT / paper).read_text())
         if kind == language and text.startswith(beginning)
