@@ -81,12 +81,12 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A compiled path or call that a field holds; `variables` as in `Template`; `calls` counts it and the calls within it; `light` tells that
+    """A compiled path or call that a field holds; `variables` as in `Template`; `weight` counts it and the calls within it; `light` tells that
     it takes no effort, whatever the data are."""
 
     expression: Expression
     variables: frozenset[str]
-    calls: int = 1
+    weight: int = 1
     light: bool = False
 
     def __call__(self, scope: Scope) -> Json:
@@ -101,9 +101,9 @@ def compile_template(template: Json) -> Template:
         raise InvalidTemplateError(tuple(builder.problems))
     if expression is None:
         return Template(lambda scope: template, constant=True, variables=frozenset())
-    if builder.calls > FEW:
-        expression = _bounded(expression, builder.calls * FIELD_STEPS)
-    if builder.calls > FEW or not builder.light:
+    if builder.weight > FEW:
+        expression = _bounded(expression, builder.weight * FIELD_STEPS)
+    if builder.weight > FEW or not builder.light:
         expression = Movable(expression, Kind.TEMPLATE, template)
     return Template(expression, constant=False, variables=frozenset(builder.variables))
 
@@ -131,7 +131,7 @@ def compile_field(text: str, name: str) -> Field:
     `StatesError` with AWS's cause, which repeats the name."""
     if text.startswith(PREFIX):
         call: Intrinsic = compile_intrinsic(text)
-        return Field(call.expression, call.variables, call.calls, call.light)
+        return Field(call.expression, call.variables, call.weight, call.light)
     path = compile_jsonpath(text)
     variables = frozenset() if path.variable is None else frozenset({path.variable})
     return Field(_field_reader(path, name), variables, light=path.plain)
@@ -165,8 +165,8 @@ class _Builder:
     def __init__(self) -> None:
         self.problems: list[TemplateProblem] = []
         self.variables: set[str] = set()
-        self.calls = 0
-        """Fields that are computed, and the calls of functions in them."""
+        self.weight = 0
+        """Fields that are computed, the calls of functions in them, and the objects and arrays around them."""
         self.light = True
         """Whether none of them takes any effort, whatever the data are."""
 
@@ -193,6 +193,7 @@ class _Builder:
                 dynamic.append((name, expression))
         if not dynamic:
             return None
+        self.weight += 1
 
         def evaluate(scope: Scope) -> Json:
             result = base.copy()  # keeps the template's order of fields
@@ -207,6 +208,7 @@ class _Builder:
         dynamic = [(index, expression) for index, expression in enumerate(parts) if expression is not None]
         if not dynamic:
             return None
+        self.weight += 1
 
         def evaluate(scope: Scope) -> Json:
             result = part.copy()
@@ -226,7 +228,7 @@ class _Builder:
         except InvalidQueryError as error:
             self.report(location, message, str(error))
             return None
-        self.calls += field.calls
+        self.weight += field.weight
         self.light = self.light and field.light
         self.variables.update(field.variables)
         return field.expression

@@ -26,15 +26,15 @@ PREFIX = "States."
 
 
 class Intrinsic:
-    """A compiled call; `variables` names the variables its paths read, without the dollar; `calls` counts it and those within it;
-    `light` tells that it takes no effort, whatever the data are."""
+    """A compiled call; `variables` names the variables its paths read, without the dollar; `weight` counts it and those within
+    it, in the time of plain paths; `light` tells that it takes no effort, whatever the data are."""
 
-    __slots__ = ("call", "calls", "expression", "light", "text", "variables")
+    __slots__ = ("call", "expression", "light", "text", "variables", "weight")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.text = call.text
-        self.calls = _calls(call)
+        self.weight = _weight(call)
         self.variables = frozenset(path.variable for path in _paths(call) if path.variable is not None)
         self.expression: Expression = _compile_call(call)
         self.light = _is_light(call)
@@ -51,8 +51,8 @@ def compile_intrinsic(text: str) -> Intrinsic:
     return Intrinsic(parse_intrinsic(text))
 
 
-def _calls(argument: Argument) -> int:
-    return 1 + sum(map(_calls, argument.arguments)) if isinstance(argument, Call) else 0
+def _weight(argument: Argument) -> int:
+    return 3 + sum(map(_weight, argument.arguments)) if isinstance(argument, Call) else 0
 
 
 def _is_light(argument: Argument) -> bool:

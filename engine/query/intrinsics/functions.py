@@ -115,7 +115,7 @@ def _array_partition(arguments: Sequence[Json], entropy: Entropy) -> Json:
     items, size = array(arguments[0], "The first argument"), integer(arguments[1], "The chunk size")
     if size < 1:
         raise Refusal(f"The chunk size must be a positive integer, not {size}.")
-    spend((len(items) >> 5) + len(items) // size // 4)
+    spend((len(items) >> 5) + len(items) // size)
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
@@ -162,12 +162,16 @@ def _array_unique(arguments: Sequence[Json], entropy: Entropy) -> Json:
 
 
 def _base64_encode(arguments: Sequence[Json], entropy: Entropy) -> Json:
-    return base64.b64encode(_utf8(text(arguments[0], "The argument", MAX_TEXT))).decode()
+    source = text(arguments[0], "The argument", MAX_TEXT)
+    spend_on_text(source, _HASHED)
+    return base64.b64encode(_utf8(source)).decode()
 
 
 def _base64_decode(arguments: Sequence[Json], entropy: Entropy) -> Json:
+    source = text(arguments[0], "The argument", MAX_TEXT)
+    spend_on_text(source, _HASHED)
     try:
-        return base64.b64decode(text(arguments[0], "The argument", MAX_TEXT), validate=True).decode()
+        return base64.b64decode(source, validate=True).decode()
     except (binascii.Error, ValueError):
         raise Refusal("The argument is not the Base64 encoding of a UTF-8 text.") from None
 

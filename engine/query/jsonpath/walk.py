@@ -460,7 +460,7 @@ def _function(token: Function, following: Walker, rules: _Rules, *, leaf: bool) 
 
     def walk(node: Json, root: Json, found: list[Json]) -> None:
         given = [argument(node, root) for argument in arguments]
-        spend(2 + sum(len(one) for one in (node, *given) if isinstance(one, list)))
+        spend(5 + sum(len(one) for one in (node, *given) if isinstance(one, list)))
         result = function(node, given)
         if not leaf:
             found.append(result)

@@ -81,7 +81,7 @@ def steps_of(read: Callable[[], object]) -> int:
     ("call", "least"),
     (
         ("States.ArrayUnique($.numbers)", 100_000),
-        ("States.ArrayPartition($.numbers, 1)", 25_000),
+        ("States.ArrayPartition($.numbers, 1)", 100_000),
         ("States.ArrayContains($.numbers, 1)", 50_000),
         ("States.ArrayContains($.objects, $.wide)", 20_000),
         ("States.Array($.objects)", 20_000),
