@@ -12,7 +12,7 @@ from stepwell.engine.ids import ExecutionId, execution_id
 from stepwell.engine.jsontypes import Json
 from stepwell.engine.machine.commands import Status
 from stepwell.engine.map_ports import MapRunView
-from stepwell.engine.ports import ExecutionFilter, ExecutionView
+from stepwell.engine.ports import ExecutionFilter, ExecutionView, TargetResult, TaskRequest
 from stepwell.engine.query.jsonata import FULL, Evaluation, Outcome, carry_out
 from stepwell.engine.service.express_children import ExpressChildren
 from tests.support.nodes import CommandedTargets, Fails, Node, SystemClock, open_node
@@ -104,21 +104,35 @@ async def test_no_items_at_all(database: str, kind: str) -> None:
         assert view.output is not None and view.output.value == []
 
 
+class Together(CommandedTargets):
+    """Performs tasks, the first when `count` of them are there; `most` is how many there were at once."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__({"Work": lambda payload: payload})
+        self._count, self._all_here = count, asyncio.Event()
+        self.now = self.most = 0
+
+    async def perform(self, request: TaskRequest) -> TargetResult:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        if self.now == self._count:
+            self._all_here.set()
+        await self._all_here.wait()
+        await asyncio.sleep(0)
+        result = await super().perform(request)
+        self.now -= 1
+        return result
+
+
 @KINDS
 async def test_concurrency_is_bounded_and_order_is_kept(database: str, kind: str) -> None:
-    open_now: list[int] = []
-    most = 0
-
-    def work(payload: Json) -> Json:
-        nonlocal most
-        most = max(most, len(open_now))
-        return payload
-
-    async with open_node(database, CommandedTargets({"Work": work})) as node:
+    targets = Together(3)
+    async with open_node(database, targets) as node:
         id = await started(node, distributed(TASK, kind, MaxConcurrency=3), list(range(40)))
         view = await node.ended(id)
         assert view.output is not None and view.output.value == list(range(40))
         assert (await map_run(node, id)).max_concurrency == 3
+        assert targets.most == 3
 
 
 @KINDS
