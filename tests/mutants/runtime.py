@@ -16,6 +16,8 @@ def seeds(*firsts: int) -> tuple[str, ...]:
 SIMULATION = seeds(0, 10, 20, 30, 40)
 STORE = "tests/store/test_runtime_store.py"
 NODE = "tests/runtime/test_node.py"
+POSTGRES = ("tests/properties/test_on_postgres.py::test_restarts_change_nothing[0]",)
+"""Random machines on Postgres, on nodes that die at their commits."""
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -286,5 +288,37 @@ MUTANTS: tuple[Mutant, ...] = (
         'if settings[name] not in ("on", "off")',
         "a server that may lose what it has committed is refused",
         ("tests/store/test_migrations.py::test_a_server_that_may_lose_commits_is_refused",),
+    ),
+    Mutant(
+        "what_older_chunks_hold_is_lost",
+        f"{QUERIES}/chunks_with.sql",
+        "w.event BETWEEN c.first_event AND c.last_event",
+        "w.event > c.first_event AND w.event <= c.last_event",
+        "a position refers to data in events from before the last full snapshot: to the first of a chunk as well",
+        POSTGRES,
+    ),
+    Mutant(
+        "when_it_was_redriven_is_not_read_back",
+        f"{RUNTIME}/hot.py",
+        "    state.redriven_at = stored.redriven_at or 0\n",
+        "",
+        "the date of the last redrive is in the execution's row, and in the context object",
+        POSTGRES,
+    ),
+    Mutant(
+        "a_page_of_history_ends_too_early",
+        "engine/store/views.py",
+        "min(first + len(chunk.texts) - 1, max(ids, default=0)) + 1",
+        "min(first + len(chunk.texts) - 1, max(ids, default=0) - 1) + 1",
+        "a page of history goes up to its last event",
+        POSTGRES,
+    ),
+    Mutant(
+        "a_request_that_was_taken_is_made_again",
+        "engine/machine/states/task.py",
+        "    run.commands.append(MarkTaskStarted(event.task, None))  # else the request would be made again\n",
+        "",
+        "a task that waits for its token has been sent, and is not sent again",
+        ("tests/runtime/test_taking_up.py",),
     ),
 )

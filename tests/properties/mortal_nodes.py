@@ -47,6 +47,12 @@ class GoneError(StepwellError):
 _NODE: contextvars.ContextVar[MortalNode | None] = contextvars.ContextVar("node", default=None)
 
 
+def is_dying() -> bool:
+    """Whether what goes on here is the end of a node, which has lost its connections."""
+    node = _NODE.get()
+    return node is not None and node.dead
+
+
 def _make_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T], **more: Any
 ) -> asyncio.Task[T]:

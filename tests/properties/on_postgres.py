@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
@@ -31,7 +32,7 @@ from stepwell.engine.store.pool import connect
 from tests.properties.chance import Chance
 from tests.properties.fields import INPUT
 from tests.properties.map_run_host import Objects
-from tests.properties.mortal_nodes import MortalCluster
+from tests.properties.mortal_nodes import MortalCluster, is_dying
 from tests.properties.outside import WORKER, Outside
 from tests.properties.stored_runs import Reckoning
 from tests.support.stored import machine_record
@@ -54,6 +55,18 @@ class Root:
     redrives: int = 0
 
 
+class Errors(logging.Handler):
+    """What engines log as errors: there is nothing here that should make them do so, but for those that die."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not is_dying():
+            self.said.append(self.format(record))
+
+
 @dataclass
 class Life:
     """Everything that happens to some executions, from their starts to their ends."""
@@ -68,10 +81,12 @@ class Life:
 
     async def lead(self) -> None:
         """From the first start to the last end, and the reckoning."""
+        self.errors = Errors()
         self.outside = Outside(self.chance)
         self.objects = Objects()
         self.cluster = MortalCluster(self.url, self.outside, self.objects, self.chance)
         self._pool = await asyncpg.create_pool(self.url, min_size=1, max_size=4)
+        logging.getLogger("stepwell").addHandler(self.errors)
         try:
             await self._lead()
             await self.find_nothing()
@@ -79,6 +94,7 @@ class Life:
             await reckoning.check()
             self.happened["child"] = len(reckoning.runs) - len(self.roots)
         finally:
+            logging.getLogger("stepwell").removeHandler(self.errors)
             await self.cluster.close()
             await self._pool.close()
 
@@ -121,6 +137,7 @@ class Life:
         calls = outside.answer_calls()
         before = outside.heard
         await asyncio.gather(*doings)
+        assert not self.errors.said, self.errors.said[:3]
         await self._quiet()
         busy = len(doings) > 1 or calls > 0 or outside.heard > before
         if not busy or (not outside.calm and chance.often(40)):

@@ -119,6 +119,7 @@ class Reckoning:
         assert view is not None and run.finish is not None
         same("end", ending(view), ending(run.finish))
         same("redrives", view.redrive_count, run.state.redrive_count)
+        same("last redrive", view.redriven_at, run.state.redriven_at or None)
         same("input", view.input, run.state.input)
 
     async def _history(self, id: ExecutionId) -> list[HistoryEvent]:
@@ -127,7 +128,7 @@ class Reckoning:
         last = 1
         while len(found) < last:
             page = await self._reader.history(id, after=len(found), limit=PAGE)
-            assert page is not None
+            assert page is not None and page[0], f"no events behind the {len(found)}th, but there are {page}"
             assert [number for number, _ in page[0]] == list(range(len(found) + 1, len(found) + len(page[0]) + 1))
             found += [event for _, event in page[0]]
             last = page[1]

@@ -11,6 +11,7 @@ import random
 
 import pytest
 
+from stepwell.engine.runtime import entries
 from tests.properties.chance import Seeded
 from tests.properties.machines import ANY, MachineMaker, Traits
 from tests.properties.on_postgres import Life
@@ -18,6 +19,12 @@ from tests.properties.test_machine import MAPS
 
 FEW, PARTS = 100, 2
 MANY, MORE_PARTS = 150, 5
+
+
+@pytest.fixture(autouse=True)
+def _often_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executions as small as these would hardly ever come to a full snapshot."""
+    monkeypatch.setattr(entries, "SNAPSHOT_AFTER", 12)
 
 
 async def lead(database: str, part: int, machines: int, traits: Traits = ANY) -> Life:
