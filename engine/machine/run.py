@@ -43,11 +43,12 @@ from stepwell.engine.states_errors import ErrorName, StatesError
 
 class Slice(NamedTuple):
     """How much one step may do before others get their turn: events written, bytes of user data in them, steps of reading data by
-    paths."""
+    paths. What JSONata does cannot be counted: `time_is_up`, if it is given, is asked after each state in that language."""
 
     events: int = 256
     bytes: int = 1_048_576
     steps: int = 50_000
+    time_is_up: Callable[[], bool] | None = None
 
 
 class HistoryFullError(Exception):

@@ -20,6 +20,7 @@ from stepwell.engine.jsontypes import Document
 from stepwell.engine.limits import MAX_HISTORY_EVENTS, MAX_REDRIVE_HISTORY_EVENTS
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Command, Finish, Status, TimerKind
+from stepwell.engine.machine.dataflow import is_jsonata_state
 from stepwell.engine.machine.decisions import Decision
 from stepwell.engine.machine.events import Event, TaskEvent
 from stepwell.engine.machine.failure import details_of, end_failed, fail_evaluation, guarded, settle
@@ -71,7 +72,9 @@ CHILD_ENDED: Final[dict[StateType, Callable[[Run, Frame, Frame], None]]] = {
 
 @dataclass(slots=True)
 class Step:
-    """What one transition brought about. Event ids run from `first_event`; `more` says that the slice was used up."""
+    """What one transition brought about. Event ids run from `first_event`; `more` says that the slice was used up, `cut` after how
+    many events its time was, if it was that.
+    """
 
     state: ExecutionState
     first_event: int
@@ -79,6 +82,7 @@ class Step:
     commands: list[Command]
     more: bool
     decisions: list[Decision] = field(default_factory=list)
+    cut: int = 0
 
 
 DEFAULT_SLICE: Final = Slice()
@@ -100,13 +104,14 @@ def transition(
     expression that needs more than it may use in this process and that `heavy` does not carry out.
     """
     first = state.next_event
+    cut = 0
     run = Run(machine, state, now, entropy, heavy)
     try:
         spent = effort.begin_states()
         if state.restored:
             _recompute(run)
         _apply(run, event)
-        more = _advance(run, slice, spent)
+        more, cut = _advance(run, slice, spent)
         for frame in run.started:
             task_started(run, frame, None)
     except HistoryFullError:
@@ -115,7 +120,7 @@ def transition(
         end_failed(run, state.root, ErrorName.RUNTIME, cause)
     finally:
         effort.end_states()
-    return Step(state, first, run.events, run.commands, more, run.decisions)
+    return Step(state, first, run.events, run.commands, more, run.decisions, cut)
 
 
 def _apply(run: Run, event: Event) -> None:
@@ -165,9 +170,10 @@ def _apply_to_task(run: Run, frame: Frame, event: TaskEvent) -> None:
             assert_never(event)
 
 
-def _advance(run: Run, slice: Slice, spent: Effort) -> bool:
-    """Let ready frames go on, one state each in turn; True if the slice ran out before they did."""
+def _advance(run: Run, slice: Slice, spent: Effort) -> tuple[bool, int]:
+    """Let ready frames go on, one state each in turn; whether the slice ran out before they did, and `Step.cut`."""
     ready = run.state.ready
+    time_is_up, asked = slice.time_is_up, False
     ended = run.ended
     before = spent.begin_state()
     outcomes = run.heavy if isinstance(run.heavy, Outcomes) else None
@@ -181,18 +187,24 @@ def _advance(run: Run, slice: Slice, spent: Effort) -> bool:
             except (StatesError, JsonTextError, RecursionError) as error:
                 fail_evaluation(run, parent, error)
         if not ready:
-            return False
+            return False, 0
         if len(run.events) >= slice.events or run.bytes >= slice.bytes:
-            return True
+            return True, 0
         if spent.begin_state() - before > slice.steps or (outcomes is not None and outcomes.spent):
-            return True
+            return True, 0
+        if asked and time_is_up is not None and time_is_up():
+            return True, len(run.events)
         frame = ready.popleft()
+        written = len(run.events)
+        jsonata = is_jsonata_state(frame)
         if frame.phase is Phase.READY:
             run.enter(frame)
         try:
             BODIES[frame.current.type](run, frame)
         except (StatesError, JsonTextError, RecursionError) as error:
             fail_evaluation(run, frame, error)
+        # A replay stops at the first place with as many events: so there must be none before it.
+        asked = jsonata and len(run.events) > written
 
 
 def _start(run: Run, event: events.Started) -> None:

@@ -18,6 +18,8 @@ from stepwell.engine.query.jsonata import Evaluation, Outcomes, OverBudgetError
 from stepwell.engine.runtime.hot import Hot, Work
 
 MAX_TRIES: Final = 100
+TURN_SECONDS: Final = 0.04
+"""How long the expressions of one execution may hold up the others: one more may begin before that and take its own limit."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,12 +58,19 @@ def _reported(work: Work) -> int | None:
     return None
 
 
+def timed(slice: Slice, clock: Clock) -> Slice:
+    """The slice, with an end to the time that expressions may take in it."""
+    end = clock.monotonic() + TURN_SECONDS
+    return Slice(slice.events, slice.bytes, slice.steps, lambda: clock.monotonic() > end)
+
+
 def apply_waiting(hot: Hot, clock: Clock, seeds: SeedSource, slice: Slice = DEFAULT_SLICE) -> Batch:
     """Apply events that wait until the slice is used up, or one of them cannot be applied."""
     attempt = hot.works[0].attempt if hot.works else None
     moment = attempt.now if attempt is not None else None
     now = hot.last_now = max(clock.now_ms() if moment is None else moment, hot.last_now)
     batch = Batch(hot.state.next_event)
+    turn = timed(slice, clock)
     while hot.works and not batch.more and len(batch.written) < slice.events:
         work = hot.works[0]
         attempt = work.attempt
@@ -72,7 +81,7 @@ def apply_waiting(hot: Hot, clock: Clock, seeds: SeedSource, slice: Slice = DEFA
         outcomes = None if attempt is None else attempt.outcomes.anew()
         batch.seeds.append(seed)
         try:
-            step = transition(hot.machine, hot.state, work.event, now, Entropy(seed), slice, outcomes)
+            step = transition(hot.machine, hot.state, work.event, now, Entropy(seed), turn, outcomes)
         except OverBudgetError as error:
             error.with_traceback(None)  # its frames would hold the position until they are collected
             batch.failed = (work, error)
@@ -88,7 +97,7 @@ def apply_waiting(hot: Hot, clock: Clock, seeds: SeedSource, slice: Slice = DEFA
         changed = bool(step.events or step.commands)
         if changed:
             known = [] if outcomes is None else outcomes.holds
-            sliced = 0 if slice is DEFAULT_SLICE else slice.events
+            sliced = step.cut or (0 if slice is DEFAULT_SLICE else slice.events)
             batch.applied.append(chunks.AppliedEvent(work.event, now, seed, step.first_event, known, sliced))
             batch.written += step.events
             batch.commands += step.commands

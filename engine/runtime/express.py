@@ -43,11 +43,12 @@ from stepwell.engine.machine.commands import (
 )
 from stepwell.engine.machine.events import Event
 from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState, Workflow, forget_delta
-from stepwell.engine.machine.transition import Step, transition
+from stepwell.engine.machine.transition import DEFAULT_SLICE, Step, transition
 from stepwell.engine.messages import Claim, ClaimAnswer, Outcome
 from stepwell.engine.ports import Evaluate, ExpressStart, ExpressView, TaskAnswer, TaskRequest, evaluate_here
 from stepwell.engine.query.jsonata import Evaluation, OverBudgetError
 from stepwell.engine.query.jsonata import Outcome as EvaluationOutcome
+from stepwell.engine.runtime.batch import timed
 from stepwell.engine.runtime.dispatch import Targets, carry_out
 from stepwell.engine.runtime.hot import Attempt
 from stepwell.engine.runtime.rewind import Rewind, needs_rewind
@@ -257,7 +258,8 @@ class Express:
             run.again, run.last_now = None, attempt.now
             outcomes = attempt.outcomes.anew() if attempt.outcomes.holds else None
             try:
-                step = transition(run.machine, run.state, event, attempt.now, Entropy(attempt.seed), heavy=outcomes)
+                slice = timed(DEFAULT_SLICE, self._clock)
+                step = transition(run.machine, run.state, event, attempt.now, Entropy(attempt.seed), slice, outcomes)
             except OverBudgetError as error:
                 self._put_off(run, event, attempt, error.evaluation)
                 return
@@ -269,7 +271,7 @@ class Express:
             forget_delta(run.state)
             if run.rewind is not None:
                 known = [] if outcomes is None else outcomes.holds
-                applied = AppliedEvent(event, attempt.now, attempt.seed, step.first_event, known)
+                applied = AppliedEvent(event, attempt.now, attempt.seed, step.first_event, known, step.cut)
                 run.rewind.noted(run.state, applied)
             finish = self._carry_out(run, step.commands)
             if finish is not None:

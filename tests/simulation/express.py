@@ -52,7 +52,7 @@ class ExpressWatch:
         self.on_end: Callable[[int], None] = lambda process: None
         """Called when a run has come to its end, before its node does anything about it."""
         self.runs: dict[ExecutionId, list[WatchedRun]] = defaultdict(list)
-        self._holders: dict[tuple[ExecutionId, int, int], set[tuple[int, int]]] = defaultdict(set)
+        self._holders: dict[tuple[ExecutionId, int, int], set[tuple[int, int, int]]] = defaultdict(set)
         """By Map Run, child and its redrives: the times of ownership in which it was known to run."""
         self.given_up = 0
         self.answered: set[ExecutionId] = set()
@@ -102,9 +102,9 @@ class ExpressWatch:
             return False
         return item.started_at > 0 and (item.redrives > redrives or item.status is not ItemStatus.PENDING)
 
-    def held(self, map_run: ExecutionId, items: Mapping[int, MapItem], ownership: tuple[int, int]) -> None:
-        """A step of the Map Run has been written, after which these are its children. `ownership`: the process of its owner, and how
-        often that had lost its lease."""
+    def held(self, map_run: ExecutionId, items: Mapping[int, MapItem], ownership: tuple[int, int, int]) -> None:
+        """A step of the Map Run has been written, after which these are its children. `ownership`: the process of its owner, how often
+        that had lost its lease, and how often the shard had been taken."""
         for number, item in items.items():
             if item.status is ItemStatus.RUNNING:
                 self._holders[map_run, number, item.redrives].add(ownership)

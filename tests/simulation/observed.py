@@ -91,6 +91,8 @@ class ObservedStore(MemoryRuntimeStore):
         """The process of each name that a node has borne."""
         self.lapses: Counter[int] = Counter()
         """How often a process may have been without a lease for a while."""
+        self.takes: Counter[int] = Counter()
+        """How often a shard has been taken."""
         self._renewed_at: dict[int, int] = {}
         self.express_watch = ExpressWatch(self.accuse, self.map_runs)
         self.watched_express = ObservedExpress(
@@ -249,6 +251,11 @@ class ObservedStore(MemoryRuntimeStore):
         self._renewed_at[process] = now
         return nodes
 
+    async def take_shards(self, incarnation: UUID, most: int) -> Sequence[int]:
+        taken = await super().take_shards(incarnation, most)
+        self.takes.update(taken)
+        return taken
+
     async def rename_node(self, incarnation: UUID, fresh: UUID) -> None:
         await super().rename_node(incarnation, fresh)
         self.processes[fresh] = self.processes[incarnation]
@@ -311,7 +318,8 @@ class ObservedMapRuns(MemoryMapRuns):
             was = before.get(ended.number)
             if was is not None:
                 watch.counts(process, entry.id, row.new.arn, was, ended)
-        watch.held(entry.id, row.items, (process, self._observed.lapses[process]))
+        lapses, takes = self._observed.lapses[process], self._observed.takes[shard_of(entry.id)]
+        watch.held(entry.id, row.items, (process, lapses, takes))
 
     def _watch(self, row: MapRunRow, before: dict[int, MapItem], entry: MapRunEntry) -> None:
         name = f"{self._observed.executions[row.parent].view.name}: Map Run {row.new.number}"

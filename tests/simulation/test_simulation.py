@@ -58,7 +58,7 @@ def test_express_executions_are_lost_and_given_up() -> None:
 
 
 CONTROL_SEEDS = 80
-"""The rarest need for a protection comes once in sixteen seeds."""
+"""The rarest need for a protection comes once in eleven seeds."""
 WITHOUT_EPOCHS = Options(without=frozenset({Protection.EPOCH}), patience_seconds=400, double_owners=True)
 
 ABOUT_MAP_RUNS = {Protection.MAP_RUN_REVISION, Protection.MAP_RUN_EPOCH, Protection.GENERATION}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import msgspec
@@ -11,6 +12,7 @@ from stepwell.engine.limits import MAX_ASSIGN_BYTES, MAX_HISTORY_EVENTS
 from stepwell.engine.machine import events
 from stepwell.engine.machine.chunks import AppliedEvent
 from stepwell.engine.machine.commands import Finish, StartTimer, Status, TimerKind
+from stepwell.engine.machine.history import HistoryEvent
 from stepwell.engine.machine.replay import replay
 from stepwell.engine.machine.run import Slice
 from stepwell.engine.machine.snapshot import ExecutionState, Workflow
@@ -101,6 +103,45 @@ def test_slices_do_not_change_what_happens(slice: Slice) -> None:
     whole = LocalMachine(definition, '{"items": [1, 2, 3]}', world=succeeds(0)).run()
     assert sliced.output == whole.output == [0, 0, 0]
     assert sorted(sliced.types) == sorted(whole.types)
+
+
+IN_JSONATA = machine(
+    parallel(pass_(), pass_()),
+    {"Type": "Map", "Items": "{% [1, 2, 3] %}", "ItemProcessor": inner("I", pass_())},
+    pass_(Output="{% [1, 2] %}"),
+    pass_(),
+    QueryLanguage="JSONata",
+)
+
+
+@pytest.mark.parametrize("turns", (1, 2, 3, 5))
+def test_a_slice_ends_when_the_time_of_expressions_is_up_and_is_replayed_exactly(turns: int) -> None:
+    model, asked = parse_definition(json.dumps(IN_JSONATA)), itertools.count(1)
+    timed = Slice(time_is_up=lambda: next(asked) % turns == 0)
+    whole = transition(model, ExecutionState(info_of()), events.Started(raw({})), START, Entropy(1))
+    again = ExecutionState(info_of())
+    state, more = ExecutionState(info_of()), True
+    event: events.Event = events.Started(raw({}))
+    written: list[HistoryEvent] = []
+    cuts: list[int] = []
+    while more:
+        step = transition(model, state, event, START, Entropy(1), timed)
+        repeated = replay(model, again, AppliedEvent(event, START, 1, step.first_event, [], step.cut))
+        assert (repeated.events, repeated.commands, repeated.more) == (step.events, step.commands, step.more)
+        written += step.events
+        cuts.append(step.cut)
+        state, again, event, more = step.state, repeated.state, events.Continued(), step.more
+    assert [one.type for one in written] == [one.type for one in whole.events]
+    assert len(cuts) > 1 and all(cuts[:-1]) and cuts[-1] == 0
+
+
+def test_the_time_is_not_asked_for_after_states_without_expressions() -> None:
+    def asked() -> bool:
+        raise AssertionError("asked for the time")
+
+    model = parse_definition(json.dumps(machine(pass_(), pass_(), pass_())))
+    state = ExecutionState(info_of())
+    assert not transition(model, state, events.Started(raw({})), START, Entropy(1), Slice(time_is_up=asked)).more
 
 
 def test_an_execution_can_be_stopped_between_slices() -> None:
