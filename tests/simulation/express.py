@@ -115,9 +115,10 @@ class ExpressWatch:
         runs = [run for run in self.runs[id] if run.redrives == was.redrives]
         if ended.error == ErrorName.ENGINE_LOST:
             self.given_up += 1
-            holders = self._holders[map_run, ended.number, was.redrives]
-            if len(holders) < MAX_RUNS:
-                self._accuse(f"child {ended.number} is given up, of which {len(holders)} runs may have been lost")
+            # A node whose renewals were not answered takes its lease for lapsed, which the store does not see; but then it runs again.
+            lost = max(len(self._holders[map_run, ended.number, was.redrives]), len(runs))
+            if lost < MAX_RUNS:
+                self._accuse(f"child {ended.number} is given up, of which {lost} runs may have been lost")
             return
         if ended.status is not ItemStatus.ABORTED and not any(
             run.process == process and _ended_as(run.view, ended) for run in runs
