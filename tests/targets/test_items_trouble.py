@@ -558,7 +558,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again() -> None:
     assert S3Ranges(client, "b", "k", 10, '"1"').read_range(0, 4) == b"0123"
     assert client.asked == ["bytes=0-9"] * 2
     client = Answers(*[ConnectionResetError("reset")] * s3_objects.ATTEMPTS)
-    with pytest.raises(ObjectError, match="'k' of bucket 'b' cannot be read to its end: ConnectionResetError: reset"):
+    with pytest.raises(ObjectError, match="'k' of bucket 'b' cannot be read to its end: reset"):
         S3Ranges(client, "b", "k", 10, '"1"').read_range(0, 4)
     with pytest.raises(ObjectError, match="does not answer with the range it is asked for"):
         S3Ranges(Answers(b"012345678901234567890"), "b", "k", 10, '"1"').read_range(0, 4)
@@ -578,6 +578,6 @@ async def test_a_storage_that_does_not_answer_is_given_up(silent_server: str, mo
     monkeypatch.setattr(s3_objects, "READ_SECONDS", 0.1)
     monkeypatch.setattr(s3_objects, "ATTEMPTS", 1)
     storage = S3Buckets(region="us-east-1", endpoint_url=silent_server)
-    with pytest.raises(ObjectError, match="'k' of bucket 'b' cannot be read: ReadTimeoutError"):
+    with pytest.raises(ObjectError, match="'k' of bucket 'b' cannot be read: Read timeout"):
         await asyncio.wait_for(storage.open("b", "k"), 30)
     await storage.close()
