@@ -48,6 +48,7 @@ class Movable:
         self._raw = raw
 
     def __call__(self, scope: Scope) -> Json:
+        effort.begin()
         entropy, heavy = scope.entropy, scope.heavy
         drawn = entropy.drawn
         if isinstance(heavy, Outcomes) and heavy.some:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from stepwell.engine.errors import EffortError, InvalidQueryError, JsonTextError, PathNotFoundError, QueryError
 from stepwell.engine.jsontypes import Json
+from stepwell.engine.query.effort import begin
 from stepwell.engine.query.failures import (
     intrinsic_argument_not_found,
     intrinsic_failed,
@@ -40,6 +41,7 @@ class Intrinsic:
         self.light = _is_light(call)
 
     def __call__(self, scope: Scope) -> Json:
+        begin()  # outside of a state, a call does not pay for what others have read before it
         return self.expression(scope)
 
     def __repr__(self) -> str:

@@ -30,6 +30,7 @@ def sure_fault(call: Call) -> str | None:
         if isinstance(argument, Call) and (fault := sure_fault(argument)) is not None:
             return fault
     arguments = call.arguments
+    begin()
     try:
         if call.name == "States.Format" and isinstance(arguments[0], Text):
             fill(arguments[0].pieces, [""] * (len(arguments) - 1))
@@ -43,7 +44,6 @@ def sure_fault(call: Call) -> str | None:
 
 
 def _carry_out(call: Call, fitting: Sequence[Json]) -> None:
-    begin()
     values = [
         one.value if isinstance(one, Constant | Text) else fitting[index] for index, one in enumerate(call.arguments)
     ]

@@ -135,3 +135,16 @@ def test_is_present_does_not_take_a_path_that_takes_too_long_for_absent() -> Non
         deep = [deep]
     with pytest.raises(EffortError):
         compile_condition("$..*..*..*..*", "IsPresent", True)(Scope(deep))
+
+
+@pytest.mark.parametrize("compiled", (compile_intrinsic, lambda text: compile_template({"v.$": text})))
+def test_outside_of_a_state_nothing_pays_for_what_was_read_before(
+    compiled: Callable[[str], Callable[[Scope], Json]],
+) -> None:
+    call = compiled("States.ArrayContains($, 1)")
+    with pytest.raises(EffortError):
+        effort.spend(effort.MAX_STEPS + 1)
+    assert call(Scope([1, 2])) in (True, {"v": True})
+    effort.begin()
+    effort.spend(effort.MAX_STEPS)
+    assert call(Scope([1, 2])) in (True, {"v": True})
