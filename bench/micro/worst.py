@@ -15,11 +15,12 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from bench.micro.machine import INFO, NOW
 from stepwell.engine.asl.parse import parse_definition
 from stepwell.engine.clock import Entropy
 from stepwell.engine.machine import events
 from stepwell.engine.machine.commands import Finish
-from stepwell.engine.machine.snapshot import ExecutionInfo, ExecutionState
+from stepwell.engine.machine.snapshot import ExecutionState
 from stepwell.engine.machine.transition import Step, transition
 from stepwell.engine.query.jsonata import Evaluation, Outcomes, OverBudgetError
 from stepwell.engine.runtime.expressions import Helper
@@ -27,18 +28,8 @@ from stepwell.engine.runtime.expressions import Helper
 Tree: TypeAlias = "dict[str, Any]"
 """A definition or the data for one."""
 
-NOW: Final = 1_767_323_045_678
 MOST_SECONDS: Final = 10
 MOST_CALLS: Final = 300
-INFO: Final = ExecutionInfo(
-    id=b"0123456789abcdef",
-    arn="arn:aws:states:us-east-1:123456789012:execution:bench:run",
-    name="run",
-    machine_arn="arn:aws:states:us-east-1:123456789012:stateMachine:bench",
-    machine_name="bench",
-    role_arn="arn:aws:iam::123456789012:role/bench",
-    started_at=NOW,
-)
 DEFINITION_BYTES: Final = 1_000_000
 DATA_BYTES: Final = 250_000
 

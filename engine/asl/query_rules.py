@@ -237,6 +237,7 @@ def check_assign(report: Report, value: Json, place: Place, language: QueryLangu
 _TEXT: Final = re.compile(r"'(?:[^'\\]|\\.?)*+(?:'|\Z)|\"(?:[^\"\\]|\\.?)*+(?:\"|\Z)")
 _MEMBER: Final = re.compile(r"\$states\s*\.\s*`?(result|errorOutput)\b")
 _WITH_RESULT: Final = frozenset({"Task", "Parallel", "Map"})
+_CONTAINERS: Final = ("Branches", "ItemProcessor", "Iterator")
 _EXISTS_IN: Final = {
     "result": "It exists in Output and Assign of a Task, Parallel or Map.",
     "errorOutput": "It exists in Output and Assign of a catcher.",
@@ -253,7 +254,7 @@ def check_states_members(report: Report, state: Mapping[str, Json], place: Place
             "result": field in ("Output", "Assign") and state.get("Type") in _WITH_RESULT,
             "errorOutput": field == "Catch",
         }
-        for text, at in _expressions_in(value, (place, field)):
+        for text, at in jsonata_strings(value, (place, field)):
             expression = report.expressions.get(text)
             if expression is None or "$exists" in expression.source:
                 continue
@@ -264,19 +265,17 @@ def check_states_members(report: Report, state: Mapping[str, Json], place: Place
                     )
 
 
-_CONTAINERS: Final = ("Branches", "ItemProcessor", "Iterator")
-
-
-def _expressions_in(value: Json, place: Place) -> Iterator[tuple[str, Place]]:
+def jsonata_strings(value: Json, place: Place) -> Iterator[tuple[str, Place]]:
+    """The JSONata expressions in a value, with their delimiters, each with its place."""
     if isinstance(value, str):
-        if is_jsonata(value) and "$states" in value:
+        if is_jsonata(value):
             yield value, place
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _expressions_in(item, (place, key))
+            yield from jsonata_strings(item, (place, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _expressions_in(item, (place, index))
+            yield from jsonata_strings(item, (place, index))
 
 
 def path_check(fault: Callable[[str], str | None], name: str, *, nullable: bool = False) -> Check:

@@ -15,9 +15,10 @@ from stepwell.engine.asl.fields import Field, FieldSet, Kind
 from stepwell.engine.asl.language import QueryLanguage
 from stepwell.engine.asl.lints.walk import StateAt
 from stepwell.engine.asl.placeholders import is_open
+from stepwell.engine.asl.query_rules import jsonata_strings
 from stepwell.engine.asl.report import Place
 from stepwell.engine.jsontypes import Json
-from stepwell.engine.query.jsonata import Jsonata, is_jsonata
+from stepwell.engine.query.jsonata import Jsonata
 
 _PATH_KINDS: Final = frozenset({Kind.PATH_OR_NULL, Kind.REFERENCE_PATH, Kind.PATH_OR_INTRINSIC})
 _TEMPLATE_KINDS: Final = frozenset({Kind.TEMPLATE, Kind.OBJECT_TEMPLATE, Kind.ASSIGN, Kind.CREDENTIALS})
@@ -79,7 +80,7 @@ def _expressions(
             if isinstance(item, dict):
                 yield from _expressions(item, _OBJECTS[kind], state, inner)
         elif state.language is QueryLanguage.JSONATA:
-            yield from _jsonata_strings(item, inner)
+            yield from ((text, at) for text, at in jsonata_strings(item, inner) if not is_open(text))
         elif kind in _PATH_KINDS:
             if isinstance(item, str):
                 yield item, inner
@@ -87,18 +88,6 @@ def _expressions(
             yield from template_strings(item, inner)
         elif kind in _ENTRIES:
             yield from _rule_strings(item, inner)
-
-
-def _jsonata_strings(value: Json, place: Place) -> Iterator[tuple[str, Place]]:
-    if isinstance(value, str):
-        if is_jsonata(value) and not is_open(value):
-            yield value, place
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _jsonata_strings(inner, (place, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _jsonata_strings(inner, (place, index))
 
 
 def template_strings(value: Json, place: Place) -> Iterator[tuple[str, Place]]:
